@@ -1,0 +1,23 @@
+"""Recommendation as Gymnasium environments, logged data as Minari datasets."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import gymnasium  # noqa: F401
+import minari  # noqa: F401
+
+if TYPE_CHECKING:
+    from recgym.errors import RecGymError
+    from recgym.home import load_log
+    from recgym.log import InteractionLog
+
+__version__ = "0.1.0"
+__all__ = ["InteractionLog", "RecGymError", "load_log"]
+_HOMES = {"InteractionLog": "recgym.log", "RecGymError": "recgym.errors", "load_log": "recgym.home"}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load at their first use, so that `import recgym` is quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recgym' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,482 @@
+"""From a raw table to an InteractionLog: filter, cut, order, split, index, write."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recgym.engine import Engine, Progress
+from recgym.errors import BadRawData, InvalidArgument, NothingLeft
+from recgym.log import SPLITS, InteractionLog, Manifest, write_log
+from recgym.protocols import Protocol, Rewards, rewards_of, shuffled, tie_hash
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    import pyarrow as pa
+
+TRAIN, VALIDATION, TEST, CONTEXT = range(len(SPLITS))
+_MINUTE = 60_000_000  # microseconds
+_SHOWN_GAP = 30  # minutes: a visit that the log outlives by this much is seen to have ended
+_TIE_KEYS = ("value", "propensity", "slot")  # the last resort between rows of equal user and item
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a source hands over: its events, and what it knows of its items.
+
+    `events` has user, item, behaviour (a code into `behaviours`) and time (microseconds) or order;
+    it may have row (of the raw file), value (a reward of its own), propensity and slot.
+    `items` has item, and any of title, topics (separated by |) and text fields.
+    """
+
+    events: "ir.Table"
+    behaviours: tuple[str, ...]
+    positive: tuple[str, ...]
+    items: "ir.Table | None" = None
+    user: Literal["person", "visit", "impression"] = "person"  # what one user id stands for
+    rewards: Rewards = "click0.2-purchase1"  # the scheme that suits these behaviours
+    notes: tuple[str, ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Are times known, or only an order?"""
+        return "time" in self.events.columns
+
+
+def build_log(
+    tables: Tables,
+    protocol: Protocol,
+    engine: Engine,
+    path: Path,
+    *,
+    source: dict[str, Any] | None = None,
+    command: str = "",
+    progress: Progress = lambda stage, share: None,
+) -> InteractionLog:
+    """Build the log of a source's tables under a protocol, at `path`."""
+    from recgym import __version__
+
+    protocol = _settled(protocol, tables)
+    names = _kept_behaviours(protocol, tables.behaviours)
+    events = _kept_events(tables, names)
+    steps: list[list[Any]] = [["read", _count(engine, tables.events)]]
+    if len(names) < len(tables.behaviours):
+        steps.append(["behaviours", _count(engine, events)])
+    keys = ["user"]
+    if protocol.gap is not None:
+        events, keys = (
+            engine.keep(_cut(events, protocol.gap), "cutting sessions"),
+            ["user", "visit"],
+        )
+    sessions, items = _kept_groups(
+        engine, events, keys, protocol, _counted(protocol, names, tables)
+    )
+
+    ordered = _ordered(events, keys, sessions, items, protocol)
+    columns, codes = _collect(engine, ordered, steps[-1][1], progress)
+    if not len(codes):
+        raise NothingLeft(
+            f"No session is left: {', then '.join(f'{step} {n:,}' for step, n in steps)} events, "
+            f"then 0 after sessions with fewer than {protocol.min_session} and items with fewer "
+            f"than {protocol.min_item} events were dropped. Lower --min-session or --min-item."
+        )
+    progress("splitting", None)
+    steps.append(["kept", len(columns["items"])])
+    behaviours = tuple(dict.fromkeys(names.values()))
+    columns["behaviours"] = _renamed(columns["behaviours"], names, behaviours)
+    columns["splits"], cuts = _splits(protocol, columns["timestamps"], columns["offsets"])
+    catalogue = _catalogue(engine, items, tables.items)
+    columns["items"], n_items, catalogue = _indexed(columns, catalogue, protocol.index)
+    if protocol.rewards != "value":
+        worth = rewards_of(protocol.rewards or "one", behaviours, tables.positive)
+        columns["rewards"] = worth[columns["behaviours"]]
+    columns["in_state"] = columns["items"] < n_items
+    if protocol.in_state == "positive":
+        positive = np.array([name in tables.positive for name in behaviours])
+        columns["in_state"] &= positive[columns["behaviours"]]
+    columns["terminated"] = _terminated(protocol, columns, behaviours, cuts)
+
+    progress("writing", None)
+    users = _strings(engine.fetch(sessions.order_by("session"))["user"]).take(codes)
+    manifest = Manifest(
+        name=path.name,
+        source=source or {"name": "table"},
+        protocol=asdict(protocol),
+        command=command,
+        recgym=__version__,
+        time="microseconds" if tables.timed else "order",
+        behaviours=list(behaviours),
+        n_items=n_items,
+        counts=_counts(columns, behaviours, n_items, catalogue.num_rows),
+        cuts=cuts,
+        steps=steps,
+        notes=list(tables.notes),
+    )
+    return write_log(path, manifest, columns | {"users": users, "catalogue": catalogue})
+
+
+def _settled(protocol: Protocol, tables: Tables) -> Protocol:
+    """The protocol with what was left to the source filled in, or a reason why it cannot be."""
+    visits = tables.user == "visit" or protocol.gap is not None
+    split = protocol.split or ("session-time" if visits else "event-time")
+    ends = protocol.ends or (
+        "always" if tables.user == "impression" else "shown" if visits else "never"
+    )
+    first, second = protocol.cuts
+    if not 0 < first < second < 1:
+        raise InvalidArgument(
+            f"The cuts {first:g} and {second:g} are not shares with 0 < first < second < 1."
+        )
+    if not tables.timed and (split.endswith("time") or protocol.gap or protocol.ends == "shown"):
+        raise InvalidArgument(
+            f"This log has an order but no times, so the protocol '{protocol.name}' with its "
+            f"{split} split cannot be built. Use --protocol leave-last-out, or --split "
+            "random-session."
+        )
+    if split == "session-time" and not visits:
+        raise InvalidArgument(
+            "A session-time split of whole user histories trains on the future of most of its "
+            "targets. Cut the histories with --gap 30, or use --split event-time."
+        )
+    if ends == "shown" and not visits:
+        raise InvalidArgument(
+            "The end of a person's history is never shown. Cut sessions with --gap 30, or use "
+            "--ends never or purchase."
+        )
+    if not tables.timed:
+        ends = "never" if ends == "shown" else ends
+    return replace(protocol, split=split, ends=ends, rewards=protocol.rewards or tables.rewards)
+
+
+# ------------------------------------------------------------------------------ in the engine
+
+
+def _kept_behaviours(protocol: Protocol, behaviours: Sequence[str]) -> dict[int, str]:
+    """The codes of the raw table that stay, and what they are called in the log."""
+    asked = dict(entry.partition("=")[::2] for entry in protocol.behaviours)
+    if unknown := asked.keys() - set(behaviours):
+        raise InvalidArgument(
+            f"No behaviour is named '{sorted(unknown)[0]}' here. Known: {', '.join(behaviours)}."
+        )
+    names = {
+        code: asked.get(name) or name
+        for code, name in enumerate(behaviours)
+        if not asked or name in asked
+    }
+    if protocol.min_rating is not None:
+        try:
+            names = {c: name for c, name in names.items() if float(name) >= protocol.min_rating}
+        except ValueError:
+            raise InvalidArgument(
+                f"--min-rating is for ratings, and this log has {', '.join(behaviours)}. Use "
+                "--behaviours."
+            ) from None
+    if not names:
+        raise NothingLeft("No behaviour is left: lower --min-rating.")
+    return names
+
+
+def _kept_events(tables: Tables, names: dict[int, str]) -> "ir.Table":
+    events = tables.events
+    if not tables.timed:
+        events = events.rename(time="order")
+    if len(names) < len(tables.behaviours):
+        events = events.filter(events.behaviour.isin(list(names)))
+    return events
+
+
+def _cut(events: "ir.Table", gap: float) -> "ir.Table":
+    """Number the visits of every user: a new one begins after `gap` minutes without an event."""
+    import ibis
+
+    before = events.time.lag().over(group_by="user", order_by="time")
+    begins = (events.time - before > int(gap * _MINUTE)).fill_null(False).cast("int64")
+    marked = events.mutate(begins=begins)
+    # Rows of equal time are peers in a range frame, so their order does not matter.
+    visits = marked.begins.sum().over(
+        ibis.window(group_by="user", order_by="time", range=(None, 0))
+    )
+    return marked.mutate(visit=visits).drop("begins")
+
+
+def _counted(protocol: Protocol, names: dict[int, str], tables: Tables) -> list[int] | None:
+    """The codes that the minima count, or None for all."""
+    if protocol.counted == "all":
+        return None
+    wanted = tables.positive if protocol.counted == "positive" else (protocol.counted,)
+    codes = [code for code, name in names.items() if name in wanted]
+    if not codes:
+        raise InvalidArgument(
+            f"--counted {protocol.counted} fits none of {', '.join(names.values())}."
+        )
+    return codes
+
+
+def _kept_groups(
+    engine: Engine,
+    events: "ir.Table",
+    keys: list[str],
+    protocol: Protocol,
+    counted: list[int] | None,
+) -> "tuple[ir.Table, ir.Table]":
+    """The sessions and the items that stay, each with its code: the rank of its raw id."""
+    rows = events if counted is None else events.filter(events.behaviour.isin(counted))
+
+    def groups(by: list[str], least: int, within: "ir.Table | None") -> "ir.Table":
+        table = rows if within is None else rows.semi_join(within, _keys(within))
+        counts = table.group_by(by).aggregate(n=table.count())
+        return engine.keep(counts.filter(counts.n >= least).drop("n"), "filtering")
+
+    sessions = groups(keys, protocol.min_session, None)
+    if not protocol.repeat_filters:
+        sessions = _sample(engine, sessions, protocol)
+    narrowed = protocol.min_session > 1 or protocol.sample or counted
+    items = groups(["item"], protocol.min_item, sessions if narrowed else None)
+    if protocol.repeat_filters and (protocol.min_session > 1 or protocol.min_item > 1):
+        sizes = None
+        while sizes != (sizes := (_count(engine, sessions), _count(engine, items))):
+            sessions = groups(keys, protocol.min_session, items)
+            items = groups(["item"], protocol.min_item, sessions)
+    if protocol.repeat_filters:
+        sessions = _sample(engine, sessions, protocol)
+    return (
+        engine.keep(_ranked(sessions, "session"), "indexing"),
+        engine.keep(_ranked(items, "code"), "indexing"),
+    )
+
+
+def _sample(engine: Engine, sessions: "ir.Table", protocol: Protocol) -> "ir.Table":
+    if protocol.sample is None:
+        return sessions
+    codes = _ranked(sessions, "session")
+    drawn = codes.order_by([tie_hash(codes.session.cast("int64"), 0, protocol.seed), "session"])
+    return engine.keep(drawn.limit(protocol.sample).drop("session"), "sampling")
+
+
+def _ranked(table: "ir.Table", name: str) -> "ir.Table":
+    import ibis
+
+    rank = ibis.row_number().over(order_by=_keys(table))
+    return table.mutate(**{name: rank.cast("int32")})
+
+
+def _keys(table: "ir.Table") -> list[str]:
+    return [name for name in table.columns if name in ("user", "visit", "item")]
+
+
+def _ordered(
+    events: "ir.Table", keys: list[str], sessions: "ir.Table", items: "ir.Table", protocol: Protocol
+) -> "ir.Table":
+    """The rows of the log in their order, with every tie decided."""
+    rows = events.join(sessions, keys).join(items, "item")
+    extra = [name for name in _TIE_KEYS if name in rows.columns]
+    if protocol.ties == "row":
+        if "row" not in rows.columns:
+            raise InvalidArgument("This source has no row numbers to decide ties: --ties hash.")
+        ties: list[Any] = ["behaviour", "row"]
+    else:
+        hashed = tie_hash(rows.session.cast("int64"), rows.code.cast("int64"), protocol.seed)
+        ties = [hashed.cast("int32"), "code", "behaviour", *extra]
+    narrow = rows.mutate(behaviour=rows.behaviour.cast("int16"))  # a sort moves every byte
+    return narrow.order_by(["session", "time", *ties]).select(
+        "session", "code", "behaviour", "time", *extra
+    )
+
+
+def _count(engine: Engine, table: "ir.Table") -> int:
+    return int(engine.fetch(table.aggregate(n=table.count()))["n"][0].as_py())
+
+
+# --------------------------------------------------------------------------------- in NumPy
+
+
+def _collect(
+    engine: Engine, ordered: "ir.Table", most: int, progress: Progress
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+    """The engine's rows, at most so many, as columns; and the code of each session."""
+    names = {
+        "session": ("session", np.int32),
+        "code": ("items", np.int32),
+        "behaviour": ("behaviours", np.uint8),
+        "time": ("timestamps", np.int64),
+        "value": ("rewards", np.float32),
+        "propensity": ("propensities", np.float32),
+        "slot": ("slots", np.uint8),
+    }
+    # Memory is taken as rows arrive, so the surplus of these arrays costs nothing.
+    columns = {names[name][0]: np.empty(most, names[name][1]) for name in ordered.columns}
+    rows = 0
+    for batch in engine.batches(ordered):
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            column = columns[names[name][0]]
+            column[rows : rows + len(batch)] = values.to_numpy(zero_copy_only=False)
+        rows += len(batch)
+        progress("ordering", rows / most)
+    columns = {name: column[:rows] for name, column in columns.items()}
+    session = columns.pop("session")
+    starts = np.flatnonzero(np.append(rows > 0, session[1:] != session[:-1]))
+    columns["offsets"] = np.append(starts, rows).astype(np.int64)
+    return columns, session[starts].astype(np.int64)
+
+
+def _renamed(
+    codes: NDArray[np.uint8], names: dict[int, str], behaviours: tuple[str, ...]
+) -> NDArray[np.uint8]:
+    table = np.zeros(256, np.uint8)
+    for code, name in names.items():
+        table[code] = behaviours.index(name)
+    return table[codes]
+
+
+def _splits(
+    protocol: Protocol, times: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], list[int]]:
+    """The split of every row, and the times at which validation and test begin."""
+    sizes, n_sessions = np.diff(offsets), len(offsets) - 1
+    cuts: list[int] = []
+    if protocol.split == "event-time":
+        cuts = _quantiles(times, protocol.cuts)
+        splits = np.uint8(TRAIN) + (times >= cuts[0]) + (times >= cuts[1])
+    elif protocol.split == "session-time":
+        ends = times[offsets[1:] - 1]
+        cuts = _quantiles(ends, protocol.cuts)
+        of_session = (ends >= cuts[0]).astype(np.uint8) + (ends >= cuts[1])
+        begins = np.array([np.iinfo(np.int64).min, *cuts])[of_session]
+        # A session that spans a cut is judged after it only, and trained on nowhere.
+        splits = np.repeat(of_session, sizes)
+        splits[times < np.repeat(begins, sizes)] = CONTEXT
+    elif protocol.split == "leave-last-out":
+        splits = np.zeros(len(times), np.uint8)
+        last = offsets[1:][sizes >= 3] - 1
+        splits[last], splits[last - 1] = TEST, VALIDATION
+    else:
+        ranks = np.empty(n_sessions, np.int64)
+        ranks[shuffled(n_sessions, protocol.seed)] = np.arange(n_sessions)
+        low, high = (int(share * n_sessions + 1e-9) for share in protocol.cuts)
+        splits = np.repeat((ranks >= low).astype(np.uint8) + (ranks >= high), sizes)
+    if not (splits == TRAIN).any():
+        raise NothingLeft(
+            f"The {protocol.split} split leaves none of the {len(times):,} events to train on. "
+            "Give more data, other --cuts, or --split random-session."
+        )
+    return splits.astype(np.uint8), cuts
+
+
+def _quantiles(values: NDArray[np.int64], shares: Sequence[float]) -> list[int]:
+    """The smallest values that are above the given shares of all."""
+    places = [min(int(share * len(values) + 1e-9), len(values) - 1) for share in shares]
+    return [int(value) for value in np.partition(values, places)[places]]
+
+
+def _indexed(
+    columns: dict[str, NDArray[Any]], catalogue: "pa.RecordBatch", index: str
+) -> "tuple[NDArray[np.int32], int, pa.RecordBatch]":
+    """Items numbered by raw id: first those that occur in training, then the unseen ones."""
+    import pyarrow as pa
+
+    items = columns["items"]
+    known = np.full(catalogue.num_rows, index == "all")
+    known[items if index == "all" else items[columns["splits"] == TRAIN]] = True
+    order = np.argsort(~known, kind="stable")
+    renumbered = np.empty(len(order), np.int32)
+    renumbered[order] = np.arange(len(order), dtype=np.int32)
+    catalogue = catalogue.take(pa.array(order))
+    catalogue = catalogue.set_column(0, "item", pa.array(np.arange(len(order), dtype=np.int32)))
+    return renumbered[items], int(known.sum()), catalogue
+
+
+def _terminated(
+    protocol: Protocol,
+    columns: dict[str, NDArray[Any]],
+    behaviours: tuple[str, ...],
+    cuts: list[int],
+) -> NDArray[np.bool_]:
+    """Which sessions end where the source shows an end."""
+    last = columns["offsets"][1:] - 1
+    if protocol.ends in ("never", "always"):
+        return np.full(len(last), protocol.ends == "always")
+    purchase = np.array([name == "purchase" for name in behaviours])
+    bought: NDArray[np.bool_] = purchase[columns["behaviours"][last]]
+    if protocol.ends == "purchase":
+        return bought
+    ends = columns["timestamps"][last]
+    # What a session's own split cannot yet know, that it stays silent, is not used.
+    horizon = np.full(len(last), ends.max())
+    if protocol.split == "session-time":
+        horizon = np.array([*cuts, ends.max()])[columns["splits"][last]]
+    gap = _SHOWN_GAP if protocol.gap is None else protocol.gap
+    silent: NDArray[np.bool_] = ends + int(gap * _MINUTE) < horizon
+    return bought | silent
+
+
+def _counts(
+    columns: dict[str, NDArray[Any]], behaviours: tuple[str, ...], n_items: int, n_all: int
+) -> dict[str, Any]:
+    splits, items, times = columns["splits"], columns["items"], columns["timestamps"]
+    tied = times[1:] == times[:-1]
+    tied[columns["offsets"][1:-1] - 1] = False  # the last of a session and the first of the next
+    return {
+        "rows": len(items),
+        "sessions": len(columns["terminated"]),
+        "items": n_all,
+        "splits": _tally(splits, SPLITS),
+        "behaviours": _tally(columns["behaviours"], behaviours),
+        "unseen": _tally(splits[items >= n_items], SPLITS),
+        "tied_pairs": int(tied.sum()),
+        "pairs": len(items) - len(columns["terminated"]),
+        "terminated": int(columns["terminated"].sum()),
+    }
+
+
+def _tally(codes: NDArray[np.uint8], names: Sequence[str]) -> dict[str, int]:
+    counts = np.zeros(len(names), np.int64)
+    for first in range(0, len(codes), 1 << 20):  # bincount widens what it counts
+        counts += np.bincount(codes[first : first + (1 << 20)], minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
+
+
+# ------------------------------------------------------------------------------ the catalogue
+
+
+def _catalogue(engine: Engine, items: "ir.Table", described: "ir.Table | None") -> "pa.RecordBatch":
+    """One row per item, by code: item, raw_id, title, text fields, topics."""
+    import pyarrow as pa
+
+    table = items
+    if described is not None:
+        if described.item.type() != items.item.type():
+            raise BadRawData(
+                f"Items are {items.item.type()} in the events and {described.item.type()} in the "
+                "catalogue. Write both in one way."
+            )
+        table = items.left_join(described, "item").drop("item_right")
+    fetched = engine.fetch(table)
+    texts = [name for name in fetched.column_names if name not in ("item", "code")]
+    fetched = fetched.sort_by([("code", "ascending"), *((name, "ascending") for name in texts)])
+    first = np.diff(fetched["code"].to_numpy(), prepend=-1) > 0  # of items described twice
+    fetched = fetched.filter(pa.array(first))
+
+    def text(name: str) -> "pa.Array":
+        if name not in fetched.column_names:
+            return pa.array([""] * fetched.num_rows, pa.large_string())
+        return _strings(fetched[name].fill_null(""))
+
+    topics = [topic.split("|") if topic else [] for topic in text("topics").to_pylist()]
+    columns = {
+        "item": pa.array(fetched["code"].to_numpy()),
+        "raw_id": _strings(fetched["item"]),
+        "title": text("title"),
+        **{name: text(name) for name in texts if name not in ("title", "topics")},
+        "topics": pa.array(topics, pa.list_(pa.large_string())),
+    }
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _strings(ids: "pa.ChunkedArray") -> "pa.Array":
+    import pyarrow as pa
+
+    text = ids.cast(pa.large_string()).combine_chunks()
+    return text.chunk(0) if isinstance(text, pa.ChunkedArray) else text

@@ -1,0 +1,67 @@
+"""What can go wrong: each message says what happened, what was found and what to do.
+
+RecGymError (a gymnasium.error.Error)
+├── BadRawData       a raw file does not say what its source promises
+├── BadLog           a log on disk is damaged, incomplete or of another version
+├── NothingLeft      filters, splits or windows leave nothing to build
+├── InvalidArgument  a value given by the caller cannot be used (also a ValueError)
+├── UnknownName      no log, source or protocol of that name; close names are suggested
+├── Busy             another process is building or removing the same log
+├── OutOfRoom        the disk or the memory limit is exhausted
+└── MissingExtra     an optional package is needed; the message names the extra
+"""
+
+import difflib
+from collections.abc import Iterable
+
+import gymnasium
+
+
+class RecGymError(gymnasium.error.Error):
+    """The root of all errors of recgym."""
+
+
+class BadRawData(RecGymError):
+    """Raised when a raw file does not say what its source promises."""
+
+
+class BadLog(RecGymError):
+    """Raised when a log on disk is damaged, incomplete or of another version."""
+
+
+class NothingLeft(RecGymError):
+    """Raised when filters, splits or windows leave nothing to build."""
+
+
+class InvalidArgument(RecGymError, ValueError):
+    """Raised when a value given by the caller cannot be used."""
+
+
+class UnknownName(RecGymError):
+    """Raised when nothing has the name that was asked for."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        """Build the sentence: what was asked for, what is close, what exists."""
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        guess = f" Did you mean '{near[0]}'?" if near else ""
+        names = f" Known: {', '.join(known)}." if known else f" There is no {kind} yet."
+        super().__init__(f"No {kind} is named '{name}'.{guess}{names}{hint and ' ' + hint}")
+
+
+class Busy(RecGymError):
+    """Raised when another process is building or removing the same log."""
+
+
+class OutOfRoom(RecGymError):
+    """Raised when the disk or the memory limit is exhausted."""
+
+
+class MissingExtra(RecGymError):
+    """Raised when an optional package is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        """Name what needs the extra, and how to get it."""
+        super().__init__(
+            f"{what} needs packages that are not installed: pip install 'recgym[{extra}]'."
+        )

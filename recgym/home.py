@@ -1,0 +1,86 @@
+"""Where logs live: names, and one writer at a time."""
+
+import fcntl
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recgym.errors import Busy, InvalidArgument, UnknownName
+from recgym.log import InteractionLog
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def home() -> Path:
+    """`$RECGYM_HOME`, or recgym in the platform's cache folder."""
+    if chosen := os.environ.get("RECGYM_HOME"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "recgym"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recgym"
+
+
+def log_names() -> list[str]:
+    """The logs that are there."""
+    folder = home() / "logs"
+    return sorted(p.parent.name for p in folder.glob("*/manifest.json") if p.parent.name[0] != ".")
+
+
+def log_path(name: str) -> Path:
+    """Where the log of that name is or will be."""
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"'{name}' cannot name a log: use letters, digits, dots, dashes and underscores, such "
+            "as movielens-small."
+        )
+    return home() / "logs" / name
+
+
+def load_log(name: str | os.PathLike[str]) -> InteractionLog:
+    """The log of that name, or in that folder."""
+    if isinstance(name, str) and _NAME.fullmatch(name) and not Path(name).is_dir():
+        if name not in log_names():
+            raise UnknownName("log", name, log_names(), "Build one with `recgym data build`.")
+        return InteractionLog(log_path(name))
+    return InteractionLog(name)
+
+
+def remove_log(name: str) -> None:
+    """Delete the log of that name."""
+    if name not in log_names():
+        raise UnknownName("log", name, log_names())
+    with writing(name, replace=True) as path:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def writing(name: str, *, replace: bool = False) -> Iterator[Path]:
+    """The path of a log that no other process writes meanwhile.
+
+    The lock dies with its process, and what a killed one left behind is swept away here.
+    """
+    path = log_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(
+                f"Another process is building or removing '{name}'. Wait for it, or use another "
+                "--name."
+            ) from None
+        for left in path.parent.glob(f".{name}.*.old"):
+            if not path.exists():  # it was killed between the two renames of a replacement
+                left.rename(path)
+        for left in [*path.parent.glob(f".{name}.*.old"), *path.parent.glob(f".{name}.*.part")]:
+            shutil.rmtree(left, ignore_errors=True)
+        if path.exists() and not replace:
+            raise InvalidArgument(
+                f"A log named '{name}' exists at {path}. Use another --name, or --replace to "
+                "build it anew."
+            )
+        yield path

@@ -1,0 +1,424 @@
+"""InteractionLog: columnar sessions on disk, memory-mapped; the source of truth of every view."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recgym.errors import BadLog, InvalidArgument, OutOfRoom
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA = 1
+SPLITS = ("train", "validation", "test", "context")
+Split = Literal["train", "validation", "test", "context"]
+
+ROW_COLUMNS = {
+    "items": "int32",  # codes below n_items occur in training; the others never enter a history
+    "behaviours": "uint8",  # an index into manifest.behaviours
+    "rewards": "float32",
+    "timestamps": "int64",  # microseconds since 1970 UTC, or the order within the user
+    "in_state": "bool",  # does the row enter the histories of later rows?
+    "splits": "uint8",  # an index into SPLITS; context is history only, never trained on or ranked
+    "depths": "int32",  # rows in state before this one in its session
+}
+OPTIONAL_ROW_COLUMNS = {
+    "propensities": "float32",  # of the logged action, where the logging policy is known
+    "slots": "uint8",  # the place on the page where the item was shown
+    "ranks": "int64",  # rows in state before this one in the log; absent where all are in state
+}
+SESSION_COLUMNS = {"terminated": "bool"}  # an end that the source shows; otherwise truncated
+STATE_COLUMNS = {"state_items": "int32", "state_behaviours": "uint8"}  # present with ranks
+_CHUNK = 4096  # windows gathered at once: their indices stay in the cache
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column file: what it holds and how to tell that it is intact."""
+
+    dtype: str
+    length: int
+    bytes: int  # of the file
+    sha256: str  # of the values
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a log is, where it comes from and how it was made."""
+
+    name: str
+    source: dict[str, Any]  # its name and options
+    protocol: dict[str, Any]  # every switch
+    command: str
+    recgym: str  # the version that wrote the log
+    time: Literal["microseconds", "order"]
+    behaviours: list[str]
+    n_items: int  # items that occur in training; the pad of histories is this number
+    counts: dict[str, Any]
+    cuts: list[int]  # the times at which validation and test begin, where the split has such times
+    steps: list[list[Any]]  # the events left after each step of the build
+    notes: list[str]
+    columns: dict[str, Column] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def digest(self) -> str:
+        """One hash for the data: equal for logs whose every value is equal."""
+        content = {
+            "columns": {name: column.sha256 for name, column in sorted(self.columns.items())},
+            "behaviours": self.behaviours,
+            "n_items": self.n_items,
+            "time": self.time,
+        }
+        return _sha256_of_json(content)
+
+    def write(self, file: Path) -> None:
+        """Write as JSON, with a hash of itself."""
+        content = asdict(self)
+        content["manifest_sha256"] = _sha256_of_json(content)
+        file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, file: Path) -> "Manifest":
+        """Read a manifest and check its version and its hash."""
+        rebuild = "Rebuild the log, or restore the file from a copy."
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BadLog(
+                f"{file.parent} is not a log: it has no {file.name}. Build one with "
+                "`recgym data build`, or give the name or the folder of a built log."
+            ) from None
+        except (ValueError, OSError) as problem:
+            raise BadLog(f"{file} cannot be read ({problem}). {rebuild}") from None
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            found = content.get("schema") if isinstance(content, dict) else None
+            raise BadLog(
+                f"{file} has schema version {found!r}, and this recgym reads version {SCHEMA}. "
+                "Rebuild the log, or install the recgym that wrote it."
+            )
+        stated = content.pop("manifest_sha256", None)
+        if stated != _sha256_of_json(content) or set(content) != {f.name for f in fields(cls)}:
+            raise BadLog(f"{file} was changed after it was written. {rebuild}")
+        content["columns"] = {name: Column(**c) for name, c in content["columns"].items()}
+        return cls(**content)
+
+
+class InteractionLog:
+    """A log of actions with their answers, by session, read from disk without a copy.
+
+    A row is an action with its answer. Rows of a session are consecutive and in order;
+    `offsets[s]:offsets[s + 1]` are those of session s. All arrays are read-only views of the files.
+    """
+
+    items: NDArray[np.int32]
+    behaviours: NDArray[np.uint8]
+    rewards: NDArray[np.float32]
+    timestamps: NDArray[np.int64]
+    in_state: NDArray[np.bool_]
+    splits: NDArray[np.uint8]
+    depths: NDArray[np.int32]
+    propensities: NDArray[np.float32] | None
+    slots: NDArray[np.uint8] | None
+    offsets: NDArray[np.int64]
+    terminated: NDArray[np.bool_]
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the log in a folder: sizes and the manifest are checked, hashes are not."""
+        self.path = Path(path)
+        self.manifest = Manifest.read(self.path / "manifest.json")
+        rows = self.manifest.counts["rows"]
+        for name in (ROW_COLUMNS | SESSION_COLUMNS).keys() | {"offsets", "users", "catalogue"}:
+            if name not in self.manifest.columns:
+                raise BadLog(f"{self.path} has no column '{name}'. Rebuild the log.")
+        for name, dtype in (ROW_COLUMNS | OPTIONAL_ROW_COLUMNS).items():
+            setattr(self, name, self._numbers(name, dtype, rows))
+        self.offsets = self._numbers("offsets", "int64", self.n_sessions + 1)
+        self.terminated = self._numbers("terminated", "bool", self.n_sessions)
+        if self.offsets[0] != 0 or self.offsets[-1] != rows:
+            raise BadLog(f"{self.path}: the offsets do not span the {rows:,} rows. Rebuild it.")
+        self._ranks = self._numbers("ranks", "int64", rows)
+        in_state = rows if self._ranks is None else self.manifest.counts["in_state"]
+        self._state_items = self._numbers("state_items", "int32", in_state, self.items)
+        self._state_behaviours = self._numbers(
+            "state_behaviours", "uint8", in_state, self.behaviours
+        )
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        """The name, and how much it holds."""
+        return (
+            f"InteractionLog({self.manifest.name!r}: {len(self):,} rows, {self.n_sessions:,} "
+            f"sessions, {self.n_items:,} items)"
+        )
+
+    @property
+    def n_sessions(self) -> int:
+        """The number of sessions."""
+        return int(self.manifest.counts["sessions"])
+
+    @property
+    def n_items(self) -> int:
+        """The number of items that occur in training; also the pad of histories."""
+        return self.manifest.n_items
+
+    @cached_property
+    def catalogue(self) -> "pa.RecordBatch":
+        """One row per item: item, raw_id, title, text fields, topics; unseen items come last."""
+        return self._read("catalogue")
+
+    @cached_property
+    def users(self) -> "pa.Array":
+        """The raw id of the user (or visit) of every session."""
+        return self._read("users").column(0)
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """The rows of a split, in order."""
+        if split not in SPLITS:
+            raise InvalidArgument(f"No split is named {split!r}. Known: {', '.join(SPLITS)}.")
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+    def sessions_of(self, rows: ArrayLike) -> NDArray[np.int64]:
+        """The session of each row."""
+        return np.searchsorted(self.offsets, np.asarray(rows), side="right") - 1
+
+    def histories(
+        self, positions: ArrayLike, length: int, *, after: bool = False
+    ) -> NDArray[np.int32]:
+        """What each row's user had consumed before it: (batch, length) items, oldest first.
+
+        Right-padded with `n_items`; an empty history is all pads, and models read its first pad as
+        a start token. With `after`, the row itself has joined the history: the next state.
+        """
+        return self._windows(self._state_items, self.n_items, positions, length, after)
+
+    def histories_with_responses(
+        self, positions: ArrayLike, length: int, *, after: bool = False
+    ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """The histories and beside them what the user answered, padded with the behaviour count."""
+        pad = len(self.manifest.behaviours)
+        return (
+            self.histories(positions, length, after=after),
+            self._windows(self._state_behaviours, pad, positions, length, after),
+        )
+
+    def _windows(
+        self, column: NDArray[Any], pad: int, positions: ArrayLike, length: int, after: bool
+    ) -> NDArray[Any]:
+        positions = np.asarray(positions)
+        if positions.ndim != 1 or positions.dtype.kind not in "iu":
+            raise InvalidArgument(
+                f"Positions are a flat array of row numbers, and these have shape "
+                f"{positions.shape} and type {positions.dtype}."
+            )
+        if length < 1:
+            raise InvalidArgument(f"A history has length 1 or more, not {length}.")
+        if len(positions) and not (positions.min() >= 0 and positions.max() < len(self)):
+            raise InvalidArgument(
+                f"Positions are rows 0 to {len(self) - 1:,}, and these span "
+                f"{positions.min():,} to {positions.max():,}."
+            )
+        windows = np.empty((len(positions), length), column.dtype)
+        if not len(column):
+            windows.fill(pad)
+            return windows
+        steps = np.arange(length)
+        for first in range(0, len(positions), _CHUNK):
+            rows, window = positions[first : first + _CHUNK], windows[first : first + _CHUNK]
+            stops = rows if self._ranks is None else self._ranks[rows]
+            depths = self.depths[rows]
+            if after:
+                joins = self.in_state[rows]
+                stops, depths = stops + joins, depths + joins
+            sizes = np.minimum(depths, length)
+            # Indices past a history are clipped here and padded below.
+            np.take(column, (stops - sizes)[:, None] + steps, mode="clip", out=window)
+            np.putmask(window, steps >= sizes[:, None], pad)
+        return windows
+
+    def verify(self) -> str:
+        """Read every byte, compare every hash, and return the digest of the log."""
+        for name, column in self.manifest.columns.items():
+            found = sha256_of(self._read(name))
+            if found != column.sha256:
+                raise BadLog(
+                    f"{self.path / name}.arrow is damaged: its values hash to {found[:12]}…, the "
+                    f"manifest says {column.sha256[:12]}…. Rebuild the log or restore the file."
+                )
+        return self.manifest.digest
+
+    def _numbers(
+        self, name: str, dtype: str, length: int, default: NDArray[Any] | None = None
+    ) -> Any:
+        if name not in self.manifest.columns:
+            return default
+        values = self._read(name).column(0).to_numpy(zero_copy_only=True)
+        wanted = "uint8" if dtype == "bool" else dtype
+        if values.dtype != wanted or len(values) != length:
+            raise BadLog(
+                f"{self.path / name}.arrow holds {len(values):,} values of {values.dtype}, and "
+                f"{length:,} of {wanted} belong there. Rebuild the log."
+            )
+        return values.view(np.bool_) if dtype == "bool" else values
+
+    def _read(self, name: str) -> "pa.RecordBatch":
+        import pyarrow as pa
+
+        file, column = self.path / f"{name}.arrow", self.manifest.columns[name]
+        try:
+            if file.stat().st_size != column.bytes:
+                raise BadLog(
+                    f"{file} has {file.stat().st_size:,} bytes, and the manifest says "
+                    f"{column.bytes:,}. Rebuild the log or restore the file."
+                )
+            with pa.memory_map(str(file)) as source:
+                batch = pa.ipc.open_file(source).get_batch(0)
+            if batch.num_rows != column.length or _describe(batch) != column.dtype:
+                raise pa.ArrowInvalid(f"{batch.num_rows} rows of {_describe(batch)}")
+        except (OSError, pa.ArrowException) as problem:
+            raise BadLog(
+                f"{file} cannot be read ({str(problem).splitlines()[0]}). Rebuild the log or "
+                "restore the file."
+            ) from None
+        return batch
+
+
+def write_log(path: Path, manifest: Manifest, columns: Mapping[str, Any]) -> InteractionLog:
+    """Write a log into the folder `path`, which must not exist, and open it.
+
+    `columns` maps names to NumPy arrays, Arrow arrays (`users`) and a record batch (`catalogue`).
+    Depths, ranks and the columns of rows in state are worked out here. Nothing is at `path` until
+    all of it is.
+    """
+    columns = dict(columns) | _history_columns(
+        columns["items"], columns["behaviours"], columns["in_state"], columns["offsets"]
+    )
+    with replacing(path) as folder, ThreadPoolExecutor() as pool:
+        writes = {
+            name: pool.submit(_write_column, folder, name, values)
+            for name, values in sorted(columns.items())
+        }
+        described = {name: write.result() for name, write in writes.items()}
+        counts = manifest.counts | {"in_state": int(columns["in_state"].sum())}
+        values_of = {f.name: getattr(manifest, f.name) for f in fields(manifest)}
+        Manifest(**values_of | {"columns": described, "counts": counts}).write(
+            folder / "manifest.json"
+        )
+    return InteractionLog(path)
+
+
+def _write_column(folder: Path, name: str, values: Any) -> Column:
+    import pyarrow as pa
+
+    if isinstance(values, np.ndarray):
+        values = pa.array(values.view(np.uint8) if values.dtype == bool else values)
+    if isinstance(values, pa.Array):
+        values = pa.record_batch([values], names=[name])
+    file = folder / f"{name}.arrow"
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, values.schema) as out:
+        out.write_batch(values)
+    return Column(_describe(values), values.num_rows, file.stat().st_size, sha256_of(values))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `path` when the block succeeds, and else vanishes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    folder, old = (path.parent / f".{path.name}.{mark}.{kind}" for kind in ("part", "old"))
+    folder.mkdir()
+    try:
+        yield folder
+        if path.exists():
+            path.rename(old)
+        try:
+            folder.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+    except OSError as problem:
+        raise OutOfRoom(
+            f"The log could not be written to {path.parent}: {problem.strerror or problem}. "
+            "Free some space, or point RECGYM_HOME at another disk; nothing was changed."
+        ) from problem
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256_of(batch: "pa.RecordBatch") -> str:
+    """A hash of a batch's values, whatever file or engine they came from."""
+    digest = hashlib.sha256()
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        digest.update(f"{name}:{column.type}:{len(column)};".encode())
+        _feed(digest, column)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, column: "pa.Array") -> None:
+    """Feed values in a canonical form: no nulls, lengths before the content of lists and text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_primitive(column.type):
+        digest.update(column.to_numpy(zero_copy_only=True).data)
+    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        digest.update(pc.binary_length(column).to_numpy(zero_copy_only=False).astype("<i8").data)
+        _, starts, text = column.buffers()
+        width = np.int64 if pa.types.is_large_string(column.type) else np.int32
+        starts = np.frombuffer(starts, width)[column.offset : column.offset + len(column) + 1]
+        digest.update(text[starts[0] : starts[-1]] if text else b"")
+    else:
+        digest.update(
+            pc.list_value_length(column).to_numpy(zero_copy_only=False).astype("<i8").data
+        )
+        _feed(digest, column.flatten())
+
+
+def _history_columns(
+    items: NDArray[np.int32],
+    behaviours: NDArray[np.uint8],
+    in_state: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+) -> dict[str, NDArray[Any]]:
+    """Where each row's history ends among the rows in state, and how much of it there is."""
+    sizes = np.diff(offsets)
+    if in_state.all():
+        width: type[np.signedinteger] = np.int32 if len(items) < 2**31 else np.int64
+        starts = np.repeat(offsets[:-1].astype(width), sizes)
+        return {
+            "depths": (np.arange(len(items), dtype=width) - starts).astype(np.int32, copy=False)
+        }
+    ranks = np.cumsum(in_state, dtype=np.int64) - in_state
+    return {
+        "depths": (ranks - np.repeat(ranks[offsets[:-1]], sizes)).astype(np.int32),
+        "ranks": ranks,
+        "state_items": items[in_state],
+        "state_behaviours": behaviours[in_state],
+    }
+
+
+def _describe(batch: "pa.RecordBatch") -> str:
+    if batch.num_columns == 1:
+        return str(batch.schema.types[0])
+    return ", ".join(f"{field.name} {field.type}" for field in batch.schema)
+
+
+def _sha256_of_json(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
