@@ -8,12 +8,20 @@ import minari  # noqa: F401
 
 if TYPE_CHECKING:
     from recgym.errors import RecGymError
+    from recgym.frame import log_from_frame
     from recgym.home import load_log
     from recgym.log import InteractionLog
+    from recgym.prepare import prepare
 
 __version__ = "0.1.0"
-__all__ = ["InteractionLog", "RecGymError", "load_log"]
-_HOMES = {"InteractionLog": "recgym.log", "RecGymError": "recgym.errors", "load_log": "recgym.home"}
+__all__ = ["InteractionLog", "RecGymError", "load_log", "log_from_frame", "prepare"]
+_HOMES = {
+    "InteractionLog": "recgym.log",
+    "RecGymError": "recgym.errors",
+    "load_log": "recgym.home",
+    "log_from_frame": "recgym.frame",
+    "prepare": "recgym.prepare",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -223,25 +223,29 @@ def _kept_groups(
     counted: list[int] | None,
 ) -> "tuple[ir.Table, ir.Table]":
     """The sessions and the items that stay, each with its code: the rank of its raw id."""
-    rows = events if counted is None else events.filter(events.behaviour.isin(counted))
+    counts = None if counted is None else events.behaviour.isin(counted).cast("int64")
+    table = events if counts is None else events.mutate(counts=counts)
 
-    def groups(by: list[str], least: int, within: "ir.Table | None") -> "ir.Table":
-        table = rows if within is None else rows.semi_join(within, _keys(within))
-        counts = table.group_by(by).aggregate(n=table.count())
-        return engine.keep(counts.filter(counts.n >= least).drop("n"), "filtering")
+    def groups(by: list[str], least: int, *within: "ir.Table") -> "ir.Table":
+        rows = table
+        for kept in within:
+            rows = rows.semi_join(kept, _keys(kept))
+        sizes = rows.group_by(by).aggregate(n=rows.count() if counts is None else rows.counts.sum())
+        return engine.keep(sizes.filter(sizes.n >= least).drop("n"), "filtering")
 
-    sessions = groups(keys, protocol.min_session, None)
+    sessions = groups(keys, protocol.min_session)
     if not protocol.repeat_filters:
         sessions = _sample(engine, sessions, protocol)
-    narrowed = protocol.min_session > 1 or protocol.sample or counted
-    items = groups(["item"], protocol.min_item, sessions if narrowed else None)
-    if protocol.repeat_filters and (protocol.min_session > 1 or protocol.min_item > 1):
+    narrowed = protocol.min_session or protocol.sample
+    items = groups(["item"], protocol.min_item, *([sessions] if narrowed else []))
+    if protocol.repeat_filters and (protocol.min_session or protocol.min_item):
         sizes = None
         while sizes != (sizes := (_count(engine, sessions), _count(engine, items))):
             sessions = groups(keys, protocol.min_session, items)
             items = groups(["item"], protocol.min_item, sessions)
-    if protocol.repeat_filters:
+    if protocol.repeat_filters and protocol.sample:
         sessions = _sample(engine, sessions, protocol)
+        items = groups(["item"], 0, sessions, items)
     return (
         engine.keep(_ranked(sessions, "session"), "indexing"),
         engine.keep(_ranked(items, "code"), "indexing"),

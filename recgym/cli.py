@@ -1,0 +1,402 @@
+"""The command line: `recgym data list | build | info | hash | diagnose | remove`."""
+
+import dataclasses
+import difflib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.box import SIMPLE, SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from tyro.conf import OmitArgPrefixes, Positional, Suppress
+
+from recgym import __version__
+from recgym.engine import EngineName
+from recgym.errors import InvalidArgument, RecGymError
+from recgym.home import home, load_log, log_names, remove_log
+from recgym.log import InteractionLog
+from recgym.prepare import load_source, prepare, source_names
+from recgym.protocols import PROTOCOLS, PUBLISHED, Protocol, protocol_named
+
+_OUT = Console()
+_ERR = Console(stderr=True)
+
+
+def main() -> None:
+    """Run one command; errors of ours are one sentence, and exit with 1."""
+    try:
+        run(sys.argv[1:])
+    except RecGymError as problem:
+        _ERR.print(f"[bold red]recgym:[/] {_plain(str(problem))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _ERR.print("Stopped. Nothing was written.")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the command that these words say."""
+    if words[:1] == ["--version"]:
+        print(f"recgym {__version__}")
+        return
+    if not words or words[0] in ("-h", "--help"):
+        _usage("recgym", {"data": "logs: build them, look at them, judge them"})
+        return
+    if words[0] != "data":
+        _no_such(words[0], ["data"], "recgym")
+    verbs: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
+        "list": ("the logs and the sources that are there", _command(_list)),
+        "build": ("build a log from what you downloaded", _build),
+        "info": ("what a log holds", _command(_info)),
+        "hash": ("read every byte of a log, check it, and print its digest", _command(_hash)),
+        "diagnose": ("does this log need RL, and can it carry a claim?", _command(_diagnose)),
+        "remove": ("delete logs", _command(_remove)),
+    }
+    if len(words) < 2 or words[1] in ("-h", "--help"):
+        _usage("recgym data", {verb: about for verb, (about, _) in verbs.items()})
+        return
+    if words[1] not in verbs:
+        _no_such(words[1], verbs, "recgym data")
+    verbs[words[1]][1](words[2:])
+
+
+# -------------------------------------------------------------------------------- the commands
+
+
+@dataclass(frozen=True)
+class _List:
+    """The logs and the sources that are there."""
+
+    json: bool = False  # print JSON
+
+
+def _list(options: _List) -> None:
+    logs = [_summary(load_log(name)) for name in log_names()]
+    if options.json:
+        print(json.dumps({"logs": logs, "sources": source_names()}, indent=1))
+        return
+    if logs:
+        table = Table(box=SIMPLE_HEAD)
+        for heading in ("log", "source", "protocol", "rows", "sessions", "items", "digest"):
+            table.add_column(heading, no_wrap=True)
+        for log in logs:
+            counts = (f"{log[key]:,}" for key in ("rows", "sessions", "items"))
+            table.add_row(log["name"], log["source"], log["protocol"], *counts, log["digest"][:8])
+        _OUT.print(table)
+    else:
+        _OUT.print(f"No log yet in {home()}. Try: recgym data build demo --name demo")
+    table = Table("source", "what to give as --raw", box=SIMPLE_HEAD)
+    for name in source_names():
+        table.add_row(name, load_source(name).needs or "nothing")
+    _OUT.print(table)
+
+
+@dataclass(frozen=True)
+class _Build:
+    """Build a log from what you downloaded."""
+
+    name: str  # what to call the log
+    raw: Path | None = None  # the folder, zip or file as you downloaded it
+    replace: bool = False  # build anew a log that exists
+    engine: EngineName = "duckdb"  # spark where a log outgrows a machine
+    memory: str = "3GB"  # that the engine may use before it spills to disk
+
+
+@dataclass(frozen=True)
+class _Switches(Protocol):
+    name: Annotated[str, Suppress] = ""
+
+
+def _build(words: Sequence[str]) -> None:
+    if not words or words[0].startswith("-"):
+        _build_usage()
+        return
+    source, rest = words[0], list(words[1:])
+    options = load_source(source)
+    protocol = protocol_named(_taken(rest, "--protocol") or "temporal")
+    switches = _Switches(
+        **{f.name: getattr(protocol, f.name) for f in dataclasses.fields(Protocol)}
+    )
+    parts = (
+        ("log", _Build),
+        ("source", options, dataclasses.field(default=options())),
+        ("switch", _Switches, dataclasses.field(default=switches)),
+    )
+    asked: Any = tyro.cli(
+        OmitArgPrefixes[dataclasses.make_dataclass("_Asked", parts, frozen=True)],  # type: ignore
+        args=rest,
+        prog=f"recgym data build {source} --protocol {protocol.name}",
+        description=f"{options.__doc__}\n\nAny switch of the protocol can be changed; the manifest "
+        f"records them all. Protocols: {', '.join(PROTOCOLS)}.",
+    )
+    build, switches = asked.log, asked.switch
+    with _bars() as progress:
+        log = prepare(
+            asked.source,
+            build.raw,
+            name=build.name,
+            protocol=Protocol(
+                **{f.name: getattr(switches, f.name) for f in dataclasses.fields(Protocol)}
+            ),
+            engine=build.engine,
+            memory=build.memory,
+            replace=build.replace,
+            command=shlex.join(["recgym", "data", "build", *_shareable(words)]),
+            progress=progress,
+        )
+    _print_info(log)
+
+
+@dataclass(frozen=True)
+class _Info:
+    """What a log holds."""
+
+    log: Positional[str]  # its name, or its folder
+    plot: Path | None = None  # also draw it: a .png, .svg or .pdf file
+    json: bool = False  # print JSON
+
+
+def _info(options: _Info) -> None:
+    log = load_log(options.log)
+    if options.plot:
+        from recgym.plots import plot_log
+
+        plot_log(log, options.plot)
+    if options.json:
+        print(json.dumps(_summary(log) | {"manifest": dataclasses.asdict(log.manifest)}, indent=1))
+    else:
+        _print_info(log)
+
+
+@dataclass(frozen=True)
+class _Hash:
+    """Read every byte of a log, check it, and print its digest."""
+
+    log: Positional[str]  # its name, or its folder
+    json: bool = False  # print JSON, with the hash of every column
+
+
+def _hash(options: _Hash) -> None:
+    log = load_log(options.log)
+    with _bars() as progress:
+        progress("reading every column", None)
+        digest = log.verify()
+    if options.json:
+        columns = {name: column.sha256 for name, column in log.manifest.columns.items()}
+        print(
+            json.dumps({"name": log.manifest.name, "digest": digest, "columns": columns}, indent=1)
+        )
+    else:
+        print(f"{digest}  {log.manifest.name}")
+
+
+@dataclass(frozen=True)
+class _Diagnose:
+    """Does this log need RL, and can it carry a claim?"""
+
+    log: Positional[str]  # its name, or its folder
+    json: bool = False  # print JSON
+
+
+def _diagnose(options: _Diagnose) -> None:
+    from recgym.diagnose import diagnose
+
+    log = load_log(options.log)
+    with _bars() as progress:
+        progress("counting", None)
+        findings = diagnose(log)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+        return
+    colours = {"fine": "green", "note": "cyan", "warning": "yellow"}
+    table = Table("", "", title=f"{log.manifest.name}", show_header=False, show_lines=True)
+    for finding in findings:
+        mark = f"[{colours[finding.level]}]{finding.name}\n{finding.level}[/]"
+        table.add_row(mark, _plain(finding.sentence))
+    _OUT.print(table)
+
+
+@dataclass(frozen=True)
+class _Remove:
+    """Delete logs."""
+
+    logs: Positional[tuple[str, ...]]  # their names
+    yes: bool = False  # do not ask
+
+
+def _remove(options: _Remove) -> None:
+    for name in options.logs:
+        if name not in log_names():
+            remove_log(name)  # says what is there
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise InvalidArgument("Nobody is there to confirm: add --yes to remove without asking.")
+        answer = input(f"Remove {', '.join(options.logs)} from {home() / 'logs'}? [y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
+            print("Kept.")
+            return
+    for name in options.logs:
+        remove_log(name)
+        print(f"Removed {name}.")
+
+
+# --------------------------------------------------------------------------------- what is shown
+
+
+def _summary(log: InteractionLog) -> dict[str, Any]:
+    manifest = log.manifest
+    return {
+        "name": manifest.name,
+        "source": manifest.source["name"],
+        "protocol": manifest.protocol["name"],
+        "rows": len(log),
+        "sessions": log.n_sessions,
+        "items": manifest.counts["items"],
+        "digest": manifest.digest,
+        "path": str(log.path),
+    }
+
+
+def _print_info(log: InteractionLog) -> None:
+    manifest, counts = log.manifest, log.manifest.counts
+    switches = manifest.protocol
+    table = Table(title=manifest.name, show_header=False, title_justify="left", box=SIMPLE)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    options = ", ".join(f"{k} {v}" for k, v in manifest.source.items() if k != "name")
+    table.add_row("source", manifest.source["name"] + (f" ({options})" if options else ""))
+    table.add_row("protocol", f"{switches['name']}: {switches['split']} split, {_ends(switches)}")
+    table.add_row("rows", f"{counts['rows']:,} in {counts['sessions']:,} sessions")
+    table.add_row(
+        "items", f"{counts['items']:,}, {log.n_items:,} of them indexed ({switches['index']})"
+    )
+    table.add_row("behaviours", _shares(counts["behaviours"], counts["rows"]))
+    table.add_row("splits", _shares(counts["splits"], counts["rows"]))
+    for cut, split in zip(manifest.cuts, ("validation", "test"), strict=False):
+        begins = datetime.fromtimestamp(cut / 1_000_000, UTC)
+        table.add_row(f"{split} from", f"{begins:%Y-%m-%d %H:%M:%S} UTC")
+    for split in ("validation", "test"):
+        if targets := counts["splits"][split]:
+            unseen = counts["unseen"][split]
+            table.add_row(f"unseen {split} items", f"{unseen:,} targets ({unseen / targets:.1%})")
+    pairs = max(counts["pairs"], 1)
+    table.add_row("equal times", f"{counts['tied_pairs']:,} of {pairs:,} pairs")
+    table.add_row("terminated", f"{counts['terminated']:,} of {counts['sessions']:,} sessions")
+    table.add_row("steps", " → ".join(f"{step} {rows:,}" for step, rows in manifest.steps))
+    for what, count in PUBLISHED.get(switches["name"], {}).items():
+        here = counts.get(what, counts["behaviours"].get(what, 0))
+        table.add_row(f"published {what}", f"{count:,} (here {here:,})")
+    for note in manifest.notes:
+        table.add_row("note", note)
+    table.add_row("digest", manifest.digest)
+    table.add_row("path", str(log.path))
+    _OUT.print(table)
+
+
+def _ends(switches: dict[str, Any]) -> str:
+    return {
+        "never": "every end is truncated",
+        "always": "every end is terminal",
+        "purchase": "ends with a purchase are terminal",
+        "shown": "ends that the log shows are terminal",
+    }[switches["ends"]]
+
+
+def _shares(counts: dict[str, int], total: int) -> str:
+    return ", ".join(f"{name} {n:,} ({n / total:.1%})" for name, n in counts.items() if n)
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, float | None], None]]:
+    """A bar for every stage, on standard error, where somebody watches."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_ERR, transient=True, disable=not _ERR.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, share: float | None) -> None:
+            if stage not in tasks:
+                for task in tasks.values():
+                    bars.update(task, total=1, completed=1)
+                    bars.stop_task(task)
+                tasks[stage] = bars.add_task(stage, total=None)
+            if share is not None:
+                bars.update(tasks[stage], total=1, completed=share)
+
+        yield show
+
+
+# ------------------------------------------------------------------------------ reading commands
+
+
+def _command(act: Callable[[Any], None]) -> Callable[[Sequence[str]], None]:
+    """A command whose options are the dataclass that `act` takes."""
+    (options,) = (hint for name, hint in act.__annotations__.items() if name != "return")
+    verb = options.__name__.removeprefix("_").lower()
+
+    def command(words: Sequence[str]) -> None:
+        act(tyro.cli(options, args=list(words), prog=f"recgym data {verb}"))
+
+    return command
+
+
+def _usage(prog: str, verbs: dict[str, str]) -> None:
+    _OUT.print(f"usage: {prog} {{{','.join(verbs)}}} ... [--help]", markup=False, highlight=False)
+    for verb, about in verbs.items():
+        _OUT.print(f"  {verb:10} {about}", markup=False, highlight=False)
+
+
+def _build_usage() -> None:
+    _OUT.print(
+        "usage: recgym data build SOURCE --name NAME [--raw PATH] [--protocol PROTOCOL] ...\n\n"
+        f"sources:   {', '.join(source_names())}, or package.module:Class\n"
+        f"protocols: {', '.join(PROTOCOLS)}\n\n"
+        "`recgym data build SOURCE --help` lists the options of a source, and the switches.",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _no_such(word: str, known: Sequence[str] | dict[str, Any], prog: str) -> None:
+    near = difflib.get_close_matches(word, known, n=1)
+    guess = f" Did you mean '{near[0]}'?" if near else ""
+    _ERR.print(
+        f"{prog} has no command '{word}'.{guess} It has {', '.join(known)}.",
+        markup=False,
+        soft_wrap=True,
+    )
+    sys.exit(2)
+
+
+def _taken(words: list[str], flag: str) -> str | None:
+    """The value of a flag, taken out of the words."""
+    for place, word in enumerate(words):
+        if word == flag and place + 1 < len(words):
+            value = words[place + 1]
+            del words[place : place + 2]
+            return value
+        if word.startswith(f"{flag}="):
+            del words[place]
+            return word.partition("=")[2]
+    return None
+
+
+def _shareable(words: Sequence[str]) -> list[str]:
+    """The words of a command with paths cut to their last part: manifests travel."""
+    return [Path(word).name if "/" in word and Path(word).exists() else word for word in words]
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
