@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from recgym.frame import log_from_frame
     from recgym.home import load_log
     from recgym.log import InteractionLog
-    from recgym.prepare import prepare
+    from recgym.sources import prepare
 
 __version__ = "0.1.0"
 __all__ = ["InteractionLog", "RecGymError", "load_log", "log_from_frame", "prepare"]
@@ -20,7 +20,7 @@ _HOMES = {
     "RecGymError": "recgym.errors",
     "load_log": "recgym.home",
     "log_from_frame": "recgym.frame",
-    "prepare": "recgym.prepare",
+    "prepare": "recgym.sources",
 }
 
 

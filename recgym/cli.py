@@ -25,8 +25,8 @@ from recgym.engine import EngineName
 from recgym.errors import InvalidArgument, RecGymError
 from recgym.home import home, load_log, log_names, remove_log
 from recgym.log import InteractionLog
-from recgym.prepare import load_source, prepare, source_names
 from recgym.protocols import PROTOCOLS, PUBLISHED, Protocol, protocol_named
+from recgym.sources import load_source, prepare, source_names
 
 _OUT = Console()
 _ERR = Console(stderr=True)
@@ -90,11 +90,11 @@ def _list(options: _List) -> None:
         return
     if logs:
         table = Table(box=SIMPLE_HEAD)
-        for heading in ("log", "source", "protocol", "rows", "sessions", "items", "digest"):
+        for heading in ("log", "protocol", "rows", "sessions", "items", "digest"):
             table.add_column(heading, no_wrap=True)
         for log in logs:
             counts = (f"{log[key]:,}" for key in ("rows", "sessions", "items"))
-            table.add_row(log["name"], log["source"], log["protocol"], *counts, log["digest"][:8])
+            table.add_row(log["name"], log["protocol"], *counts, log["digest"][:8])
         _OUT.print(table)
     else:
         _OUT.print(f"No log yet in {home()}. Try: recgym data build demo --name demo")

@@ -1,6 +1,7 @@
 """The engine under the builders: Ibis on DuckDB, or on Spark where a log outgrows a machine."""
 
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -44,7 +45,7 @@ class Engine(Protocol):
         """A text file as a table of the given columns and types."""
 
     def read_json(self, file: Path, columns: Mapping[str, str]) -> "ir.Table":
-        """A file of one JSON object per line."""
+        """A file of one JSON object per line; `strings` become lists of texts."""
 
     def read_parquet(self, file: Path) -> "ir.Table":
         """A Parquet file."""
@@ -57,6 +58,9 @@ class Engine(Protocol):
 
     def numbered(self, table: "ir.Table") -> "ir.Table":
         """A text file that is kept, with the `row` of each of its rows."""
+
+    def micros(self, moment: "ir.Column") -> "ir.Column":
+        """A timestamp as microseconds since 1970 UTC."""
 
     def fetch(self, table: "ir.Table") -> "pa.Table":
         """All rows of a small result."""
@@ -75,6 +79,8 @@ def connect(
     """An engine that spills into `scratch` (default: the system's temporary folder)."""
     if name not in _ENGINES:
         raise InvalidArgument(f"No engine is named {name!r}. Known: {', '.join(_ENGINES)}.")
+    if not re.fullmatch(r"\d+(\.\d+)?[MGT]B", memory):
+        raise InvalidArgument(f"'{memory}' is no amount of memory. Write 500MB or 8GB, say.")
     if scratch:
         scratch.mkdir(parents=True, exist_ok=True)
     with (
@@ -117,12 +123,14 @@ class _DuckDB:
     def read_json(self, file: Path, columns: Mapping[str, str]) -> "ir.Table":
         types = {"int64": "BIGINT", "float64": "DOUBLE", "string": "VARCHAR", "strings": "JSON"}
         with _sentences():
-            return self._connection.read_json(
+            table = self._connection.read_json(
                 _literal(file),
                 columns={column: types[kind] for column, kind in columns.items()},
                 format="newline_delimited",
                 maximum_object_size=1 << 26,
             )
+        lists = [column for column, kind in columns.items() if kind == "strings"]
+        return table.mutate(**{column: _texts(table[column]) for column in lists})
 
     def read_parquet(self, file: Path) -> "ir.Table":
         with _sentences():
@@ -137,6 +145,15 @@ class _DuckDB:
 
     def numbered(self, table: "ir.Table") -> "ir.Table":
         return table.mutate(row=table.rowid())  # tables keep the order in which they are written
+
+    def micros(self, moment: "ir.Column") -> "ir.Column":
+        import ibis
+
+        @ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))
+        def epoch_us(moment):  # type: ignore[no-untyped-def]
+            """Microseconds since 1970."""
+
+        return epoch_us(moment)
 
     def fetch(self, table: "ir.Table") -> "pa.Table":
         with _sentences():
@@ -169,6 +186,27 @@ class _DuckDB:
         finally:
             finished.set()
             watcher.join()
+
+
+def _texts(column: "ir.Column") -> "ir.ArrayColumn":
+    """The texts of a JSON value: of a list, of lists in a list, or the value itself."""
+    import ibis
+
+    @ibis.udf.scalar.builtin(signature=(("json", "string"), "string"))
+    def json_type(value, path):  # type: ignore[no-untyped-def]
+        """Name the type at a path."""
+
+    @ibis.udf.scalar.builtin(signature=(("json", "string"), "array<string>"))
+    def json_extract_string(value, path):  # type: ignore[no-untyped-def]
+        """List the texts at a path with a star."""
+
+    alone = ibis.array([column.unwrap_as("string")])
+    return ibis.cases(
+        (column.isnull(), None),
+        (json_type(column, "$") != "ARRAY", alone),
+        (json_type(column, "$[0]") == "ARRAY", json_extract_string(column, "$[*][*]")),
+        else_=json_extract_string(column, "$[*]"),
+    )
 
 
 @contextmanager
@@ -229,9 +267,16 @@ class _Spark:
             return self._view(frame)
 
     def read_json(self, file: Path, columns: Mapping[str, str]) -> "ir.Table":
+        from pyspark.sql.functions import array, coalesce, flatten, from_json
+
         with _sentences():
             schema = self._schema(columns)
-            return self._view(self._session.read.json(str(file), schema=schema, mode="FAILFAST"))
+            frame = self._session.read.json(str(file), schema=schema, mode="FAILFAST")
+            for column in (column for column, kind in columns.items() if kind == "strings"):
+                lists = flatten(from_json(column, "array<array<string>>"))
+                texts = coalesce(lists, from_json(column, "array<string>"), array(column))
+                frame = frame.withColumn(column, texts)
+            return self._view(frame)
 
     def read_parquet(self, file: Path) -> "ir.Table":
         with _sentences():
@@ -257,6 +302,15 @@ class _Spark:
         # Spark reads the blocks of one file in order, so these rise along the file.
         frame = self._session.sql(self._connection.compile(table))
         return self._view(frame.withColumn("row", monotonically_increasing_id()))
+
+    def micros(self, moment: "ir.Column") -> "ir.Column":
+        import ibis
+
+        @ibis.udf.scalar.builtin(signature=(("timestamp",), "int64"))
+        def unix_micros(moment):  # type: ignore[no-untyped-def]
+            """Microseconds since 1970."""
+
+        return unix_micros(moment)
 
     def fetch(self, table: "ir.Table") -> "pa.Table":
         with _sentences():
@@ -285,6 +339,7 @@ def _spark(scratch: Path, memory: str, progress: Progress) -> Iterator[_Spark]:
             .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
             .config("spark.sql.session.timeZone", "UTC")
             .config("spark.sql.ansi.enabled", "false")
+            .config("spark.sql.shuffle.partitions", str(max(8, 4 * (os.cpu_count() or 2))))
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
             .getOrCreate()

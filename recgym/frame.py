@@ -85,7 +85,7 @@ class Columns:
             name: Text(optional=True) for name in texts
         }
 
-    def tables(self, engine: Engine, events: "ir.Table", items: "ir.Table | None") -> Tables:
+    def named(self, engine: Engine, events: "ir.Table", items: "ir.Table | None") -> Tables:
         """The checked columns under the names that the build knows."""
         names = {"user": self.user, "item": self.item}
         names |= {"order": self.order} if self.order else {"time": str(self.time)}
@@ -203,8 +203,7 @@ def typed_tables(
     if columns.time:
         moments = events[columns.time]
         if moments.type().is_temporal():
-            micros = moments.epoch_seconds().cast("int64") * 1_000_000
-            events = events.mutate(**{columns.time: micros + moments.microsecond().cast("int64")})
+            events = events.mutate(**{columns.time: engine.micros(moments.cast("timestamp"))})
             kinds[columns.time] = Time("us", since=1970)
         else:
             first = engine.fetch(events.select(columns.time).limit(1))[columns.time].to_pylist()
@@ -212,7 +211,7 @@ def typed_tables(
     checked = read_typed(engine, events, kinds, origin)
     if items is not None:
         items = read_typed(engine, items, columns.item_kinds(items), f"{origin} of items")
-    return columns.tables(engine, checked, items)
+    return columns.named(engine, checked, items)
 
 
 def _loaded(engine: Engine, frame: Any) -> "ir.Table | None":

@@ -221,14 +221,15 @@ class InteractionLog:
         self, column: NDArray[Any], pad: int, positions: ArrayLike, length: int, after: bool
     ) -> NDArray[Any]:
         positions = np.asarray(positions)
-        if positions.ndim != 1 or positions.dtype.kind not in "iu":
+        if positions.ndim != 1 or (positions.dtype.kind not in "iu" and len(positions)):
             raise InvalidArgument(
                 f"Positions are a flat array of row numbers, and these have shape "
                 f"{positions.shape} and type {positions.dtype}."
             )
         if length < 1:
             raise InvalidArgument(f"A history has length 1 or more, not {length}.")
-        if len(positions) and not (positions.min() >= 0 and positions.max() < len(self)):
+        positions = positions.astype(np.int64, copy=False)
+        if len(positions) and positions.view(np.uint64).max() >= len(self):  # or negative
             raise InvalidArgument(
                 f"Positions are rows 0 to {len(self) - 1:,}, and these span "
                 f"{positions.min():,} to {positions.max():,}."
@@ -240,15 +241,14 @@ class InteractionLog:
         steps = np.arange(length)
         for first in range(0, len(positions), _CHUNK):
             rows, window = positions[first : first + _CHUNK], windows[first : first + _CHUNK]
-            stops = rows if self._ranks is None else self._ranks[rows]
-            depths = self.depths[rows]
+            stops = rows if self._ranks is None else self._ranks.take(rows)
+            depths = self.depths.take(rows)
             if after:
-                joins = self.in_state[rows]
+                joins = self.in_state.take(rows)
                 stops, depths = stops + joins, depths + joins
-            sizes = np.minimum(depths, length)
-            # Indices past a history are clipped here and padded below.
-            np.take(column, (stops - sizes)[:, None] + steps, mode="clip", out=window)
-            np.putmask(window, steps >= sizes[:, None], pad)
+            places = (stops - np.minimum(depths, length))[:, None] + steps
+            column.take(places, mode="clip", out=window)  # what lies past a history is padded next
+            np.copyto(window, pad, where=places >= stops[:, None])
         return windows
 
     def verify(self) -> str:

@@ -22,7 +22,7 @@ class Source(Columns):
     delimiter: str = ","  # between the fields of a CSV
     items: Path | None = None  # a file of the same kind that describes the items
 
-    def tables(self, raw: RawFiles, engine: "Engine") -> Tables:  # type: ignore[override]
+    def tables(self, raw: RawFiles, engine: "Engine") -> Tables:
         """Ids of a CSV stay text; those of a Parquet file keep their type."""
         file = _only_file(raw)
         described = open_raw(self.items, engine.scratch) if self.items else None
@@ -42,7 +42,7 @@ class Source(Columns):
                 delimiter=self.delimiter,
                 stage="reading items",
             )
-        return super().tables(engine, events, items)
+        return self.named(engine, events, items)
 
 
 def _only_file(raw: RawFiles) -> Path:

@@ -1,0 +1,52 @@
+# The verbs. `make quickstart` and `make test` need python3 (3.11 or newer), make and a C compiler.
+PYTHON ?= python3
+LOCK ?= lock/d3rlpy.txt
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test test-all check speed cards lock clean
+
+quickstart: $(VENV)/quickstart  ## build the embedded log, look at it, judge it
+	$(BIN)/recgym data build demo --name demo --replace
+	$(BIN)/recgym data diagnose demo
+
+test: check  ## lint, types and the quick tests
+	$(BIN)/pytest -n 2 -q
+
+test-all: $(VENV)/test-all  ## the long tests: kills, Spark (needs Java 17)
+	$(BIN)/pytest -n 2 -q -m long
+
+check: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+speed: $(VENV)/test  ## every speed claim, as JSON lines
+	for script in speed/*.py; do $(BIN)/python $$script || exit 1; done
+
+cards: $(VENV)/test  ## render the numbers of the dataset cards
+	$(BIN)/python datasets/render.py
+
+$(VENV)/quickstart: pyproject.toml $(LOCK)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e .
+	touch $@
+
+$(VENV)/test: pyproject.toml $(LOCK)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[test]'
+	touch $@
+
+$(VENV)/test-all: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[spark,test]'
+	touch $@
+
+lock:  ## both constraint files, from what pip resolves today
+	for set in d3rlpy newest; do \
+	  rm -rf build/lock && $(PYTHON) -m venv build/lock && \
+	  build/lock/bin/pip install --quiet torch==2.13.0 -e ".[$$(test $$set = d3rlpy && echo d3rlpy,)all,spark,test]" && \
+	  build/lock/bin/pip freeze --exclude-editable | sed 's/+cpu//' > lock/$$set.txt || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

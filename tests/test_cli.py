@@ -1,0 +1,120 @@
+"""The command line, run as a person would: real processes, real exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import recgym
+from recgym.cli import main
+from recgym.protocols import PROTOCOLS
+
+RECGYM = Path(sys.executable).with_name("recgym")
+
+
+def recgym_data(*words, **options):
+    return subprocess.run([RECGYM, *words], capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def demo():
+    return recgym.prepare("demo", name="demo")
+
+
+def test_a_log_is_built_shown_hashed_and_removed(tmp_path):
+    build = recgym_data("data", "build", "demo", "--name", "shop", "--visits", "200")
+    assert build.returncode == 0, build.stderr
+    assert "demo (visits 200)" in build.stdout
+    log = recgym.load_log("shop")
+    assert log.n_sessions == 200
+    assert log.manifest.command == "recgym data build demo --name shop --visits 200"
+    info = json.loads(recgym_data("data", "info", "shop", "--json").stdout)
+    assert info["rows"] == len(log)
+    assert info["digest"] == log.manifest.digest
+    assert recgym_data("data", "hash", "shop").stdout.split() == [log.manifest.digest, "shop"]
+    listed = json.loads(recgym_data("data", "list", "--json").stdout)
+    assert [entry["name"] for entry in listed["logs"]] == ["shop"]
+    assert "movielens" in listed["sources"]
+    refused = recgym_data("data", "remove", "shop", stdin=subprocess.DEVNULL)
+    assert refused.returncode == 1
+    assert "--yes" in refused.stderr
+    assert recgym_data("data", "remove", "shop", "--yes").returncode == 0
+    assert json.loads(recgym_data("data", "list", "--json").stdout)["logs"] == []
+
+
+def test_every_switch_can_be_changed_and_is_recorded():
+    words = ["--protocol", "sqn-rc15", "--split", "session-time", "--seed", "7", "--ties", "hash"]
+    build = recgym_data("data", "build", "demo", "--name", "shop", *words)
+    assert build.returncode == 0, build.stderr
+    switches = recgym.load_log("shop").manifest.protocol
+    assert switches["name"] == "sqn-rc15"
+    assert (switches["split"], switches["seed"], switches["ties"]) == ("session-time", 7, "hash")
+    assert switches["rewards"] == PROTOCOLS["sqn-rc15"].rewards
+    assert "published sessions" in build.stdout
+
+
+def test_help_names_every_option_and_nothing_is_built():
+    text = recgym_data("data", "build", "movielens", "--help").stdout
+    for option in ("--raw", "--name", "--split", "--rewards", "--gap", "--memory", "--engine"):
+        assert option in text
+    assert "data" in recgym_data("--help").stdout
+    for verb in ("list", "build", "info", "hash", "diagnose", "remove"):
+        assert verb in recgym_data("data").stdout
+        assert recgym_data("data", verb, "--help").returncode == 0
+    assert recgym_data("--version").stdout == f"recgym {recgym.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["data", "infoo"], "Did you mean 'info'"),
+        (["dat"], "Did you mean 'data'"),
+        (["data", "info", "dem"], "Did you mean 'demo'"),
+        (["data", "build", "movielen", "--name", "x"], "Did you mean 'movielens'"),
+        (["data", "build", "demo", "--name", "x", "--protocol", "tempora"], "'temporal'"),
+        (["data", "build", "movielens", "--name", "x"], "give --raw with ml-25m.zip"),
+        (["data", "build", "movielens", "--name", "x", "--raw", "nowhere"], "no file or folder"),
+        (["data", "build", "demo", "--name", "demo"], "--replace"),
+        (["data", "build", "demo", "--name", "../x"], "cannot name a log"),
+        (["data", "build", "no.such:Thing", "--name", "x"], "package.module:Class"),
+        (["data", "build", "demo", "--name", "x", "--memory", "lots"], "no amount of memory"),
+        (["data", "remove", "nothing", "--yes"], "No log is named 'nothing'"),
+        (["data", "build", "demo", "--name", "x", "--cuts", "0.9", "0.8"], "first < second"),
+        (["data", "build", "demo", "--name", "x", "--rewards", "levels"], "is for ratings"),
+    ],
+)
+def test_a_slip_is_answered_in_a_sentence(demo, words, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["recgym", *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code in (1, 2)
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert recgym.load_log("demo").verify() == demo.manifest.digest
+
+
+def test_a_manifest_keeps_no_path_of_the_machine(tmp_path):
+    raw = tmp_path / "secret" / "events.csv"
+    raw.parent.mkdir()
+    raw.write_text("user,item,ts\n" + "".join(f"{k % 3},{k},{1700000000 + k}\n" for k in range(30)))
+    build = recgym_data("data", "build", "table", "--raw", raw, "--time", "ts", "--name", "mine")
+    assert build.returncode == 0, build.stderr
+    text = (Path(os.environ["RECGYM_HOME"]) / "logs" / "mine" / "manifest.json").read_text()
+    assert "secret" not in text
+    assert "--raw events.csv" in json.loads(text)["command"]
+
+
+def test_a_source_of_a_stranger_loads_by_name(tmp_path):
+    (tmp_path / "strange.py").write_text(
+        "from recgym.datasets.demo import Source as Demo\nclass Source(Demo): pass\n"
+    )
+    build = recgym_data(
+        "data", "build", "strange:Source", "--name", "theirs", "--items", "60",
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert build.returncode == 0, build.stderr
+    log = recgym.load_log("theirs")
+    assert log.manifest.source == {"name": "strange:Source", "items": 60}
+    assert log.manifest.counts["items"] == 60

@@ -1,0 +1,173 @@
+"""The rules of the house, each held: packaging, import directions, a light core, public names."""
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+import recgym
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = {"recgym": ROOT / "recgym", "recgym.agents": ROOT / "agents"}
+FOLDERS["recgym.datasets"] = ROOT / "datasets" / "prepare"
+HEAVY = ("pyarrow", "ibis", "duckdb", "pandas", "torch", "transformers", "matplotlib", "pyspark")
+
+# Arrows point down only: what a module or package may import of ours, besides errors.
+ALLOWED = {
+    "recgym": {"recgym.log", "recgym.home", "recgym.frame", "recgym.sources"},  # for type checkers
+    "recgym.errors": set(),
+    "recgym.log": set(),
+    "recgym.home": {"recgym.log"},
+    "recgym.engine": set(),
+    "recgym.raw": {"recgym.engine"},
+    "recgym.protocols": set(),
+    "recgym.build": {"recgym.engine", "recgym.log", "recgym.protocols", "recgym"},  # its version
+    "recgym.frame": {
+        "recgym.build", "recgym.engine", "recgym.home", "recgym.log", "recgym.protocols",
+        "recgym.raw",
+    },
+    "recgym.sources": {
+        "recgym.build", "recgym.engine", "recgym.home", "recgym.log", "recgym.protocols",
+        "recgym.raw",
+    },
+    "recgym.diagnose": {"recgym.log"},
+    "recgym.plots": {"recgym.log"},
+    "recgym.cli": {
+        "recgym", "recgym.diagnose", "recgym.engine", "recgym.home", "recgym.log", "recgym.plots",
+        "recgym.sources", "recgym.protocols",
+    },
+    "recgym.datasets": {"recgym.build", "recgym.engine", "recgym.frame", "recgym.raw"},
+    "recgym.agents": {
+        "recgym.agent", "recgym.log", "recgym.minari_format", "recgym.simulator", "recgym.shop",
+        "recgym.evaluation.ranking",
+    },
+}  # fmt: skip
+
+
+def modules():
+    for package, folder in FOLDERS.items():
+        for file in sorted(folder.glob("*.py")):
+            yield package if file.stem == "__init__" else f"{package}.{file.stem}", file
+
+
+def our_imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: relative imports hide where things come from"
+            names = [node.module]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "recgym")
+
+
+@pytest.mark.parametrize(("module", "file"), list(modules()), ids=str)
+def test_imports_point_down(module, file):
+    rule = next(
+        (ALLOWED[name] for name in (module, module.rpartition(".")[0]) if name in ALLOWED), None
+    )
+    assert rule is not None, f"{module} has no rule: add it to ALLOWED and to the design"
+    if module in FOLDERS and module != "recgym":
+        rule = set()
+    for imported in our_imports(file):
+        assert imported in rule | {"recgym.errors"} or imported == module, (
+            f"{module} imports {imported}"
+        )
+
+
+def test_nothing_of_ours_imports_agents_or_sources_by_name():
+    for module, file in modules():
+        if not module.startswith(("recgym.agents", "recgym.datasets")):
+            for imported in our_imports(file):
+                assert not imported.startswith(("recgym.agents", "recgym.datasets"))
+
+
+def test_the_packages_of_pyproject_are_the_folders_with_python_in_them():
+    setuptools = SETTINGS["tool"]["setuptools"]
+    mapped = {Path(folder): name for name, folder in setuptools["package-dir"].items()}
+    found = {
+        mapped.get(file.parent.relative_to(ROOT), ".".join(file.parent.relative_to(ROOT).parts))
+        for file in ROOT.glob("*/**/__init__.py")
+        if not any(part.startswith(".") or part == "build" for part in file.relative_to(ROOT).parts)
+    }
+    assert found == set(setuptools["packages"])
+
+
+def test_the_datasets_folder_does_not_hide_hugging_faces_datasets():
+    assert not (ROOT / "datasets" / "__init__.py").exists()
+    script = "import sys, importlib.util as u; s = u.find_spec('datasets'); print(s and s.origin)"
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert str(ROOT) not in found.stdout
+
+
+def test_public_names_are_sorted_and_exist():
+    assert recgym.__all__ == sorted(recgym.__all__)
+    for name in recgym.__all__:
+        assert getattr(recgym, name).__module__.startswith("recgym.")
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        recgym.nothing  # noqa: B018
+
+
+def test_import_recgym_loads_nothing_heavy():
+    script = "import recgym, sys, json; print(json.dumps(sorted(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(found.stdout))
+    script = "import gymnasium, minari, sys, json; print(json.dumps(sorted(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    ours = loaded - set(json.loads(found.stdout))
+    assert ours == {"recgym"}
+    assert not loaded & set(HEAVY)
+
+
+def test_every_error_is_one_of_ours():
+    errors = importlib.import_module("recgym.errors")
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    ours = [value for value in classes if value.__module__ == "recgym.errors"]
+    assert len(ours) > 5
+    assert all(issubclass(value, errors.RecGymError) for value in ours)
+    assert issubclass(errors.RecGymError, gymnasium.error.Error)
+
+
+def test_versions_agree():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changelog, re.MULTILINE)
+    assert recgym.__version__ == SETTINGS["project"]["version"]
+    assert not versions or versions[0] == recgym.__version__ or "[Unreleased]" in changelog
+    assert f"version: {recgym.__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize("lock", ["d3rlpy", "newest"])
+def test_the_locks_pin_what_the_ranges_allow(lock):
+    from packaging.requirements import Requirement
+
+    pins = dict(
+        line.split("==") for line in (ROOT / "lock" / f"{lock}.txt").read_text().split() if line
+    )
+    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    assert pins["torch"] == "2.13.0"
+    assert (pins["gymnasium"] == "1.0.0") == (lock == "d3rlpy")
+    project = SETTINGS["project"]
+    wanted = project["dependencies"] + [
+        requirement
+        for extra, requirements in project["optional-dependencies"].items()
+        if lock == "d3rlpy" or extra != "d3rlpy"
+        for requirement in requirements
+    ]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != "recgym":
+            assert pins[requirement.name.lower()] in requirement.specifier, requirement
