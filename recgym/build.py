@@ -130,6 +130,21 @@ def _settled(protocol: Protocol, tables: Tables) -> Protocol:
         raise InvalidArgument(
             f"The cuts {first:g} and {second:g} are not shares with 0 < first < second < 1."
         )
+    if protocol.gap is not None and not 0 < protocol.gap < 1e9:
+        raise InvalidArgument(f"A gap is a number of minutes above 0, not {protocol.gap:g}.")
+    if protocol.sample is not None and protocol.sample < 1:
+        raise InvalidArgument(f"A sample is a number of sessions above 0, not {protocol.sample}.")
+    if min(protocol.min_session, protocol.min_item) < 0:
+        raise InvalidArgument(
+            f"The minima of sessions and items are counts, not {protocol.min_session} and "
+            f"{protocol.min_item}."
+        )
+    rewards = protocol.rewards or tables.rewards
+    if rewards == "value" and "value" not in tables.events.columns:
+        raise InvalidArgument(
+            "The reward scheme 'value' takes the source's own rewards, and this source has none. "
+            "Use --rewards binary or one."
+        )
     if not tables.timed and (split.endswith("time") or protocol.gap or protocol.ends == "shown"):
         raise InvalidArgument(
             f"This log has an order but no times, so the protocol '{protocol.name}' with its "
@@ -148,7 +163,7 @@ def _settled(protocol: Protocol, tables: Tables) -> Protocol:
         )
     if not tables.timed:
         ends = "never" if ends == "shown" else ends
-    return replace(protocol, split=split, ends=ends, rewards=protocol.rewards or tables.rewards)
+    return replace(protocol, split=split, ends=ends, rewards=rewards)
 
 
 # ------------------------------------------------------------------------------ in the engine
@@ -409,7 +424,7 @@ def _terminated(
     ends = columns["timestamps"][last]
     # What a session's own split cannot yet know, that it stays silent, is not used.
     horizon = np.full(len(last), ends.max())
-    if protocol.split == "session-time":
+    if cuts:
         horizon = np.array([*cuts, ends.max()])[columns["splits"][last]]
     gap = _SHOWN_GAP if protocol.gap is None else protocol.gap
     silent: NDArray[np.bool_] = ends + int(gap * _MINUTE) < horizon

@@ -254,7 +254,7 @@ class InteractionLog:
     def verify(self) -> str:
         """Read every byte, compare every hash, and return the digest of the log."""
         for name, column in self.manifest.columns.items():
-            found = sha256_of(self._read(name))
+            found = sha256_of(self._read(name, full=True))
             if found != column.sha256:
                 raise BadLog(
                     f"{self.path / name}.arrow is damaged: its values hash to {found[:12]}…, the "
@@ -276,7 +276,7 @@ class InteractionLog:
             )
         return values.view(np.bool_) if dtype == "bool" else values
 
-    def _read(self, name: str) -> "pa.RecordBatch":
+    def _read(self, name: str, full: bool = False) -> "pa.RecordBatch":
         import pyarrow as pa
 
         file, column = self.path / f"{name}.arrow", self.manifest.columns[name]
@@ -290,10 +290,13 @@ class InteractionLog:
                 batch = pa.ipc.open_file(source).get_batch(0)
             if batch.num_rows != column.length or _describe(batch) != column.dtype:
                 raise pa.ArrowInvalid(f"{batch.num_rows} rows of {_describe(batch)}")
-        except (OSError, pa.ArrowException) as problem:
+            batch.validate(full=full)  # a damaged file must not send us past its end
+            if any(values.null_count for values in batch.columns):
+                raise pa.ArrowInvalid("values are missing")
+        except (OSError, ValueError, pa.ArrowException) as problem:
+            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
             raise BadLog(
-                f"{file} cannot be read ({str(problem).splitlines()[0]}). Rebuild the log or "
-                "restore the file."
+                f"{file} cannot be read ({reason}). Rebuild the log or restore the file."
             ) from None
         return batch
 
@@ -338,18 +341,18 @@ def _write_column(folder: Path, name: str, values: Any) -> Column:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A new folder that takes the place of `path` when the block succeeds, and else vanishes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
     folder, old = (path.parent / f".{path.name}.{mark}.{kind}" for kind in ("part", "old"))
-    folder.mkdir()
     try:
+        folder.mkdir(parents=True)
         yield folder
         if path.exists():
             path.rename(old)
         try:
             folder.rename(path)
         except OSError:
-            old.rename(path)
+            if old.exists():
+                old.rename(path)
             raise
     except OSError as problem:
         raise OutOfRoom(
@@ -371,22 +374,22 @@ def sha256_of(batch: "pa.RecordBatch") -> str:
 
 
 def _feed(digest: Any, column: "pa.Array") -> None:
-    """Feed values in a canonical form: no nulls, lengths before the content of lists and text."""
+    """Feed values in a canonical form: lengths (of nulls -1) before the content of lists and text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_primitive(column.type):
         digest.update(column.to_numpy(zero_copy_only=True).data)
     elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        digest.update(pc.binary_length(column).to_numpy(zero_copy_only=False).astype("<i8").data)
+        lengths = pc.binary_length(column).fill_null(-1)
+        digest.update(lengths.to_numpy(zero_copy_only=False).astype("<i8").data)
         _, starts, text = column.buffers()
         width = np.int64 if pa.types.is_large_string(column.type) else np.int32
         starts = np.frombuffer(starts, width)[column.offset : column.offset + len(column) + 1]
         digest.update(text[starts[0] : starts[-1]] if text else b"")
     else:
-        digest.update(
-            pc.list_value_length(column).to_numpy(zero_copy_only=False).astype("<i8").data
-        )
+        lengths = pc.list_value_length(column).fill_null(-1)
+        digest.update(lengths.to_numpy(zero_copy_only=False).astype("<i8").data)
         _feed(digest, column.flatten())
 
 

@@ -2,14 +2,16 @@
 
 import bz2
 import csv
+import errno
 import gzip
 import json
-import math
 import re
 import shutil
+import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ MOST_BYTES = 200 << 30  # of one unpacked file
 MOST_RATIO = 200  # unpacked to packed: real logs reach about 30, bombs 1,000
 _FREE_RATIO = 100 << 20  # below this size no ratio is suspicious
 _CHUNK = 1 << 20
+_EXACT = 2**53  # a float64 holds every whole number up to here
+_DAMAGE = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, struct.error)
 
 
 # ------------------------------------------------------------------------------- opening files
@@ -87,25 +91,31 @@ class RawFiles:
             with zipfile.ZipFile(self.path) as archive:
                 for entry in archive.infolist():
                     inside = PurePosixPath(entry.filename.replace("\\", "/"))
-                    if inside.is_absolute() or ".." in inside.parts or ":" in inside.parts[0]:
+                    drive = re.match(r"[A-Za-z]:", entry.filename)
+                    if inside.is_absolute() or ".." in inside.parts or drive:
                         raise BadRawData(
                             f"{self.path} is not safe to open: it holds '{entry.filename}', a path "
                             "that leaves the archive. Download it again from its origin."
                         )
+                names = Counter(archive.namelist()).most_common(1)
+                if names and names[0][1] > 1:
+                    raise BadRawData(
+                        f"{self.path} is not safe to open: it holds '{names[0][0]}' "
+                        f"{names[0][1]} times. Download it again from its origin."
+                    )
                 yield archive
-        except (zipfile.BadZipFile, EOFError, zlib.error) as problem:
-            raise BadRawData(
-                f"{self.path} is cut or damaged ({problem}). Download it again."
-            ) from None
+        except _DAMAGE as problem:
+            raise _cut(self.path, problem) from None
         except (NotImplementedError, RuntimeError) as problem:
-            raise BadRawData(f"{self.path} cannot be unpacked ({problem}).") from None
+            raise BadRawData(f"{self.path} cannot be unpacked ({_shown(str(problem))}).") from None
 
     def _unpacked(self, member: str) -> Path:
         if self._is_zip:
             with self._zip() as archive:
                 entry = archive.getinfo(member)
+                packed = min(entry.compress_size, self.path.stat().st_size)  # it may lie
                 with archive.open(entry) as stream:
-                    file = self._copy(stream, PurePosixPath(member).name, entry.compress_size)
+                    file = self._copy(stream, PurePosixPath(member).name, packed)
         else:
             file = self.path / member if self.path.is_dir() else self.path
         openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
@@ -113,7 +123,7 @@ class RawFiles:
             try:
                 with opener(file, "rb") as stream:
                     return self._copy(stream, _plain_name(member), file.stat().st_size)
-            except (EOFError, zlib.error, gzip.BadGzipFile, ValueError) as problem:
+            except _DAMAGE as problem:
                 raise _cut(file, problem) from None
             except OSError as problem:
                 if problem.errno is None:  # bz2 says so of bad data
@@ -125,7 +135,7 @@ class RawFiles:
         """Unpack to scratch, counting what really comes out."""
         file = self.scratch / name
         written = 0
-        with file.open("wb") as out:
+        with _room(name), file.open("wb") as out:
             while chunk := stream.read(_CHUNK):
                 written += len(chunk)
                 if written > MOST_BYTES or written > max(packed * MOST_RATIO, _FREE_RATIO):
@@ -134,8 +144,6 @@ class RawFiles:
                         f"{packed:,}: that looks like a decompression bomb. Unpack it yourself and "
                         "give the folder if you trust it."
                     )
-                if written % (64 * _CHUNK) < _CHUNK and shutil.disk_usage(file).free < _CHUNK:
-                    raise OutOfRoom(f"The disk is full while unpacking {name} from {self.path}.")
                 out.write(chunk)
         return file
 
@@ -159,7 +167,21 @@ def _plain_name(member: str) -> str:
 
 
 def _cut(file: Path, problem: Exception) -> BadRawData:
-    return BadRawData(f"{file} is cut or damaged ({problem}). Download it again.")
+    return BadRawData(f"{file} is cut or damaged ({_shown(str(problem))}). Download it again.")
+
+
+@contextmanager
+def _room(name: str) -> Iterator[None]:
+    """Say what a full disk means while a file is unpacked."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OutOfRoom(
+            f"There is no room to unpack {name} ({problem.strerror}). Free some space, or point "
+            "RECGYM_HOME at another disk; nothing was written."
+        ) from None
 
 
 # ----------------------------------------------------------------------- what a column must hold
@@ -174,7 +196,7 @@ class Kind(ABC):
         """How the engine reads it: int64, float64 or string."""
 
     @abstractmethod
-    def typed(self, column: "ir.Column") -> "ir.Column":
+    def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
         """The column as it goes on."""
 
     @abstractmethod
@@ -206,7 +228,7 @@ class Text(Kind):
     def promise(self) -> str:
         return f"one of {', '.join(self.among)}" if self.among else "text or ids"
 
-    def typed(self, column: "ir.Column") -> "ir.Column":
+    def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
         text = column.cast("string")
         return text.fill_null("") if self.optional else text
 
@@ -222,36 +244,60 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
+class Texts(Kind):
+    """In JSON: a list of texts, lists of them, one text or nothing; joined to one text."""
+
+    joint: str = " "
+
+    @property
+    def dtype(self) -> str:
+        return "strings"
+
+    @property
+    def promise(self) -> str:
+        return "text or lists of text"
+
+    def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
+        import ibis
+
+        texts = column.filter(lambda text: text != "")
+        return ibis.literal(self.joint).join(texts).fill_null("")
+
+    def wrong(self, column: "ir.Column") -> "ir.BooleanColumn":
+        return column.isnull()
+
+    def complaint(self, text: str) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
 class Number(Kind):
     """A number between two bounds."""
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: float = -_EXACT
+    high: float = _EXACT
     whole: bool = False
 
     @property
     def dtype(self) -> str:
-        return "int64" if self.whole else "float64"
+        # As an int64 an engine would round 1.5 to 2, so that is for the widest bounds only.
+        return "int64" if self.whole and max(-self.low, self.high) > _EXACT else "float64"
 
     @property
     def promise(self) -> str:
         return f"{'whole ' if self.whole else ''}numbers from {self.low:g} to {self.high:g}"
 
-    def typed(self, column: "ir.Column") -> "ir.Column":
-        return column.cast(self.dtype)
+    def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
+        return _whole(column) if self.whole else column.cast("float64")
 
     def wrong(self, column: "ir.Column") -> "ir.BooleanColumn":
-        low, high = max(self.low, -(2**62)), min(self.high, 2**62)  # also refuses nan and infinity
-        if self.whole:
-            low, high = int(low), int(high)
-        return column.isnull() | ~column.between(low, high) | _isnan(column)
+        return column.isnull() | ~column.between(self.low, self.high) | _isnan(column)
 
     def complaint(self, text: str) -> str | None:
-        try:
-            value = int(text) if self.whole else float(text)
-        except ValueError:
+        value = _number(text)
+        if value is None or (self.whole and not value.is_integer()):
             return f"is not a {'whole ' if self.whole else ''}number"
-        if not (self.low <= value <= self.high and abs(value) <= 2**62):
+        if not self.low <= value <= self.high:
             return f"is not between {self.low:g} and {self.high:g}"
         return None
 
@@ -269,36 +315,34 @@ class Time(Kind):
 
     @property
     def dtype(self) -> str:
-        return "string" if self.unit == "iso" else "int64"
+        return "string" if self.unit == "iso" else "float64"
 
     @property
     def promise(self) -> str:
         return f"times between {self.since} and {self.until}, in {self.unit}"
 
-    def typed(self, column: "ir.Column") -> "ir.Column":
+    def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
         if self.unit != "iso":
-            whole = column.cast("int64")
+            whole = _whole(column)
             in_range = whole.between(*(bound // _UNITS[self.unit] for bound in self._bounds))
             return in_range.ifelse(whole * _UNITS[self.unit], None).cast("int64")
-        moment = column.try_cast("timestamp")
-        return moment.epoch_seconds().cast("int64") * 1_000_000 + moment.microsecond().cast("int64")
+        return engine.micros(column.try_cast("timestamp"))
 
     def wrong(self, column: "ir.Column") -> "ir.BooleanColumn":
         return column.isnull() | ~column.between(*self._bounds)
 
     def complaint(self, text: str) -> str | None:
-        try:
-            if self.unit == "iso":
+        if self.unit == "iso":
+            try:
                 moment = datetime.fromisoformat(text)
                 seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-            else:
-                seconds = int(text) * _UNITS[self.unit] / 1_000_000
-        except (ValueError, OverflowError):
-            return (
-                "is not a time such as 2014-04-07T10:51:09.277Z"
-                if self.unit == "iso"
-                else ("is not a whole number")
-            )
+            except (ValueError, OverflowError):
+                return "is not a time such as 2014-04-07T10:51:09.277Z"
+        else:
+            number = _number(text)
+            if number is None or not number.is_integer():
+                return "is not a whole number"
+            seconds = number * _UNITS[self.unit] / 1_000_000
         low, high = (bound / 1_000_000 for bound in self._bounds)
         if not low <= seconds <= high:
             return f"is not a time between {self.since} and {self.until} in {self.unit}"
@@ -311,6 +355,21 @@ class Time(Kind):
             for year in (self.since, self.until)
         )
         return low, high
+
+
+def _whole(column: "ir.Column") -> "ir.Column":
+    """A column as whole numbers, and null where it holds anything else."""
+    if column.type().is_floating():
+        fits = (column == column.floor()) & column.between(-_EXACT, _EXACT)
+        column = fits.ifelse(column, None)
+    return column.cast("int64")
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if text.isascii() else None
+    except ValueError:
+        return None
 
 
 def _isnan(column: "ir.Column") -> "ir.BooleanColumn":
@@ -355,12 +414,14 @@ def read_text(
             )
     wanted = {name: kind for name, kind in columns.items() if not name.startswith("_")}
     kinds = {name: columns[name].dtype if name in wanted else "string" for name in names}
-    scan = _Scan(file, names, wanted, delimiter, quote, header)
+    scan = _Scan(file, names, wanted, delimiter, newline, quote, header)
     try:
         text = engine.read_csv(
             file, kinds, delimiter=delimiter, header=header, newline=newline, quote=quote
         )
-        typed = text.select(**{name: kind.typed(text[name]) for name, kind in wanted.items()})
+        typed = text.select(
+            **{name: kind.typed(text[name], engine) for name, kind in wanted.items()}
+        )
         table = engine.numbered(engine.keep(typed, stage))
         _check(engine, table, wanted)
     except (EngineError, _Wrong) as problem:
@@ -371,11 +432,13 @@ def read_text(
 def read_json(
     engine: Engine, file: Path, columns: Mapping[str, Kind], *, stage: str = "reading"
 ) -> "ir.Table":
-    """A file of one JSON object per line as a table of the named fields, every value checked."""
+    """A file of one JSON object per line: a table of the named fields, checked, and its `row`."""
     try:
         text = engine.read_json(file, {name: kind.dtype for name, kind in columns.items()})
-        typed = text.select(**{name: kind.typed(text[name]) for name, kind in columns.items()})
-        table = engine.keep(typed, stage)
+        typed = text.select(
+            **{name: kind.typed(text[name], engine) for name, kind in columns.items()}
+        )
+        table = engine.numbered(engine.keep(typed, stage))
         _check(engine, table, columns)
     except (EngineError, _Wrong) as problem:
         raise _first_json_complaint(file, columns, problem) from None
@@ -393,7 +456,9 @@ def read_typed(
                 "columns that hold the user, the item and the time."
             )
     try:
-        typed = table.select(**{name: kind.typed(table[name]) for name, kind in columns.items()})
+        typed = table.select(
+            **{name: kind.typed(table[name], engine) for name, kind in columns.items()}
+        )
         kept = engine.keep(typed, "reading")
         _check(engine, kept, columns)
     except _Wrong as problem:
@@ -420,6 +485,8 @@ def _check(engine: Engine, table: "ir.Table", columns: Mapping[str, Kind]) -> No
         for name, kind in columns.items()
     }
     counts = engine.fetch(table.aggregate(_rows=ibis._.count(), **wrong)).to_pylist()[0]
+    if not counts["_rows"]:
+        raise EngineError("There are no rows")
     for name in columns:
         if counts[name]:
             raise _Wrong(name, int(counts[name]))
@@ -433,6 +500,7 @@ class _Scan:
     names: Sequence[str]
     columns: Mapping[str, Kind]
     delimiter: str
+    newline: str
     quote: str
     header: bool
 
@@ -441,11 +509,14 @@ class _Scan:
         for line, fields in self._records():
             if isinstance(fields, str):
                 return self._bad(line, fields)
+            if not fields or (self.header and line == 1):
+                continue  # engines read over empty lines
+            shown = f"'{_shown(self.delimiter.join(fields))}'"
+            if any("\udc80" <= letter <= "\udcff" for text in fields for letter in text):
+                return self._bad(line, f"has bytes that are not UTF-8 text, {shown}")
             if len(fields) != len(self.names):
                 return self._bad(
-                    line,
-                    f"has {len(fields)} fields where {len(self.names)} belong, "
-                    f"'{_shown(self.delimiter.join(fields))}'",
+                    line, f"has {len(fields)} fields where {len(self.names)} belong, {shown}"
                 )
             for name, kind in self.columns.items():
                 text = fields[places[name]]
@@ -453,6 +524,10 @@ class _Scan:
                     return self._bad(
                         line, f"column '{name}' says '{_shown(text)}', which {complaint}"
                     )
+        with self.file.open(encoding="utf-8", errors="replace", newline="") as lines:
+            for line, text in enumerate(lines, 1):
+                if text[len(text.rstrip("\r\n")) :] not in (self.newline, ""):
+                    return self._bad(line, f"does not end with {self.newline!r} as line 1 does")
         return BadRawData(f"{self.file} cannot be read: {problem}. Download it again.")
 
     def _bad(self, line: int, what: str) -> BadRawData:
@@ -464,8 +539,8 @@ class _Scan:
     def _records(self) -> Iterator[tuple[int, list[str] | str]]:
         with self.file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
             if len(self.delimiter) > 1:
-                records: Any = (line.rstrip("\r\n").split(self.delimiter) for line in lines)
-                yield from enumerate(records, 1)
+                for line, text in enumerate(lines, 1):
+                    yield line, text.rstrip("\r\n").split(self.delimiter)
                 return
             reader = csv.reader(
                 lines,
@@ -474,18 +549,13 @@ class _Scan:
                 quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
                 strict=True,
             )
-            start = 1
+            line = 1
             try:
                 for fields in reader:
-                    if not (self.header and start == 1):
-                        if any(
-                            "\udc80" <= letter <= "\udcff" for text in fields for letter in text
-                        ):
-                            yield start, "has bytes that are not UTF-8 text"
-                        yield start, fields
-                    start = reader.line_num + 1
+                    yield line, fields
+                    line = reader.line_num + 1
             except csv.Error as problem:
-                yield start, f"is not well-formed ({problem})"
+                yield line, f"is not well-formed ({problem})"
 
 
 def _first_json_complaint(
@@ -542,7 +612,10 @@ def _first_line(file: Path) -> tuple[str, str]:
 def _split(line: str, delimiter: str, quote: str) -> list[str]:
     if len(delimiter) > 1 or not quote:
         return line.split(delimiter)
-    return next(csv.reader([line], delimiter=delimiter, quotechar=quote))
+    try:
+        return next(csv.reader([line], delimiter=delimiter, quotechar=quote))
+    except csv.Error:  # it is no text file; the names it lacks will say so
+        return line.split(delimiter)
 
 
 def _as_utf8(engine: Engine, file: Path, encoding: str) -> Path:
@@ -557,5 +630,6 @@ def _as_utf8(engine: Engine, file: Path, encoding: str) -> Path:
 
 
 def _shown(text: str) -> str:
-    text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= 60 else text[:57] + "…"
+    """What a file says, cut to one line that can be printed."""
+    text = text if len(text) <= 60 else text[:57] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

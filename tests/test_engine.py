@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from recgym.datasets import demo, movielens, openbandit, retailrocket, yoochoose
 
+from recgym.datasets import demo, movielens, openbandit, retailrocket, yoochoose
 from recgym.engine import connect
 from recgym.errors import InvalidArgument, NothingLeft
 from recgym.protocols import protocol_named
