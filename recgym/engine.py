@@ -369,6 +369,8 @@ def _sentences() -> Iterator[None]:
     except (RecGymError, OSError, GeneratorExit):
         raise
     except Exception as problem:
+        if "interrupted" in str(problem).lower():  # DuckDB's answer to Ctrl-C
+            raise KeyboardInterrupt from None
         kind, lines = type(problem).__name__, str(problem).strip().splitlines() or ["no message"]
         text = " ".join(lines[:3])
         if "No space left" in str(problem) or "not enough disk" in str(problem).lower():

@@ -97,7 +97,7 @@ def _tabs(raw: RawFiles, engine: "Engine") -> "tuple[ir.Table, ir.Table | None]"
         engine, films, columns, delimiter="|", header=False, quote="", encoding="latin-1"
     )
     named = [(items[genre] == 1).ifelse(f"{genre}|", "") for genre in GENRES_100K[1:]]
-    topics = sum(named[1:], start=named[0]).rstrip("|")
+    topics = sum(named[1:], start=named[0]).re_replace(r"\|$", "")
     return ratings, items.select("item", "title", topics=topics)
 
 

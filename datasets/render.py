@@ -1,0 +1,100 @@
+"""Fill the rendered blocks of the cards: python datasets/render.py [--check].
+
+Counts come from the manifests in cards/counts, named <source>[--variant].json: copies of the
+manifest.json of a built log, whose own hash is checked here. Nothing in a block is typed.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recgym.log import SPLITS, Manifest
+from recgym.sources import load_source, source_names
+
+HERE = Path(__file__).parent
+CARDS, COUNTS = HERE / "cards", HERE / "cards" / "counts"
+
+
+def main(words: Sequence[str]) -> int:
+    """Write what is stale, or with --check say what it is and return 1."""
+    if words not in ([], ["--check"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    stale = {file: text for file, text in rendered().items() if file.read_text("utf-8") != text}
+    for file, text in stale.items():
+        if words:
+            old = file.read_text("utf-8").splitlines()
+            print(*difflib.unified_diff(old, text.splitlines(), str(file), "rendered"), sep="\n")
+        else:
+            file.write_text(text, "utf-8")
+            print(f"{file.relative_to(HERE)} rendered")
+    return 1 if words and stale else 0
+
+
+def rendered() -> dict[Path, str]:
+    """Every page with its block as it must be."""
+    pages = {HERE / "README.md": ("sources", sources_table())}
+    for name in source_names():
+        pages[CARDS / f"{name}.md"] = ("counts", counts_table(name))
+    return {file: _filled(file, *block) for file, block in pages.items()}
+
+
+def sources_table() -> str:
+    """The sources that come with recgym, in their own words."""
+    rows = [["source", "what it holds", "what to give as `--raw`"]]
+    for name in source_names():
+        source = load_source(name)
+        holds = (source.__doc__ or "").splitlines()[0]
+        needs = (source.needs or "nothing").replace("<", "&lt;")
+        rows.append([f"[{name}](cards/{name}.md)", holds, needs])
+    return _table(rows)
+
+
+def counts_table(name: str) -> str:
+    """What the built logs of a source hold, one column per log."""
+    files = sorted([*COUNTS.glob(f"{name}.json"), *COUNTS.glob(f"{name}--*.json")])
+    if not files:
+        return "No log of this source has been counted yet."
+    columns = [_column(Manifest.read(file)) for file in files]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = [["", *(Path(file).stem.rpartition("--")[2] for file in files)]]
+    rows += [[name, *(column.get(name, "") for column in columns)] for name in names]
+    return _table(rows)
+
+
+def _column(manifest: Manifest) -> dict[str, str]:
+    counts = manifest.counts
+    column = {name: f"{counts[name]:,}" for name in ("rows", "sessions", "items")}
+    column |= {f"`{split}` rows": f"{counts['splits'][split]:,}" for split in SPLITS}
+    column |= {f"`{name}`": f"{count:,}" for name, count in counts["behaviours"].items()}
+    for split in ("validation", "test"):
+        unseen, targets = counts["unseen"][split], counts["splits"][split]
+        column[f"unseen targets, {split}"] = f"{unseen:,} ({unseen / max(targets, 1):.1%})"
+    column["pairs of equal time"] = f"{counts['tied_pairs'] / max(counts['pairs'], 1):.1%}"
+    column["protocol"] = f"{manifest.protocol['name']} ({manifest.protocol['split']})"
+    column["digest"] = f"`{manifest.digest[:12]}`"
+    column["built with"] = f"`{manifest.command}`"
+    return column
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *body = ["| " + " | ".join(cells) + " |" for cells in rows]
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def _filled(file: Path, block: str, content: str) -> str:
+    text, count = re.subn(
+        f"<!-- {block} -->\n.*?<!-- /{block} -->",
+        lambda _: f"<!-- {block} -->\n{content}\n<!-- /{block} -->",
+        file.read_text("utf-8"),
+        flags=re.DOTALL,
+    )
+    if count != 1:
+        sys.exit(f"{file} needs one block <!-- {block} --> … <!-- /{block} -->, and has {count}.")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
