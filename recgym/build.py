@@ -1,6 +1,7 @@
 """From a raw table to an InteractionLog: filter, cut, order, split, index, write."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from recgym.engine import Engine, Progress
 from recgym.errors import BadRawData, InvalidArgument, NothingLeft
-from recgym.log import SPLITS, InteractionLog, Manifest, write_log
+from recgym.log import SPLITS, InteractionLog, Manifest, numbers_of, write_log
 from recgym.protocols import Protocol, Rewards, rewards_of, shuffled, tie_hash
 
 if TYPE_CHECKING:
@@ -327,13 +328,20 @@ def _collect(
     }
     # Memory is taken as rows arrive, so the surplus of these arrays costs nothing.
     columns = {names[name][0]: np.empty(most, names[name][1]) for name in ordered.columns}
-    rows = 0
-    for batch in engine.batches(ordered):
+
+    def take(first: int, batch: "pa.RecordBatch") -> None:
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             column = columns[names[name][0]]
-            column[rows : rows + len(batch)] = values.to_numpy(zero_copy_only=False)
-        rows += len(batch)
-        progress("ordering", rows / most)
+            column[first : first + len(batch)] = numbers_of(values)
+
+    rows, taken = 0, []
+    with ThreadPoolExecutor(1) as taker:  # while the engine hands over the next batch
+        for batch in engine.batches(ordered):
+            taken.append(taker.submit(take, rows, batch))
+            rows += len(batch)
+            progress("ordering", rows / most)
+    for done in taken:
+        done.result()
     columns = {name: column[:rows] for name, column in columns.items()}
     session = columns.pop("session")
     starts = np.flatnonzero(np.append(rows > 0, session[1:] != session[:-1]))
@@ -475,8 +483,9 @@ def _catalogue(engine: Engine, items: "ir.Table", described: "ir.Table | None") 
     fetched = engine.fetch(table)
     texts = [name for name in fetched.column_names if name not in ("item", "code")]
     fetched = fetched.sort_by([("code", "ascending"), *((name, "ascending") for name in texts)])
-    first = np.diff(fetched["code"].to_numpy(), prepend=-1) > 0  # of items described twice
-    fetched = fetched.filter(pa.array(first))
+    codes = numbers_of(fetched["code"].combine_chunks())
+    first = np.flatnonzero(np.diff(codes, prepend=-1))  # of items described twice
+    fetched = fetched.take(pa.array(first))
 
     def text(name: str) -> "pa.Array":
         if name not in fetched.column_names:
@@ -485,7 +494,7 @@ def _catalogue(engine: Engine, items: "ir.Table", described: "ir.Table | None") 
 
     topics = [topic.split("|") if topic else [] for topic in text("topics").to_pylist()]
     columns = {
-        "item": pa.array(fetched["code"].to_numpy()),
+        "item": pa.array(codes[first]),
         "raw_id": _strings(fetched["item"]),
         "title": text("title"),
         **{name: text(name) for name in texts if name not in ("title", "topics")},

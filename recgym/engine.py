@@ -137,7 +137,8 @@ class _DuckDB:
             return self._connection.read_parquet(_literal(file))
 
     def from_arrow(self, table: "pa.Table") -> "ir.Table":
-        return self._connection.create_table(_fresh_name(), table, temp=True)
+        with _sentences():
+            return self._connection.create_table(_fresh_name(), table, temp=True)
 
     def keep(self, table: "ir.Table", stage: str) -> "ir.Table":
         with self._watching(stage), _sentences():
@@ -157,16 +158,17 @@ class _DuckDB:
 
     def fetch(self, table: "ir.Table") -> "pa.Table":
         with _sentences():
-            return self._connection.to_pyarrow(table)
+            return self._relation(table).to_arrow_table()
 
     def batches(self, table: "ir.Table") -> "Iterator[pa.RecordBatch]":
-        import ibis
-
         with _sentences():
             with self._watching("ordering"):
-                relation = self._connection.con.sql(ibis.to_sql(table, dialect="duckdb"))
-                reader = relation.to_arrow_reader(_BATCH)
+                reader = self._relation(table).to_arrow_reader(_BATCH)
             yield from reader
+
+    def _relation(self, table: "ir.Table") -> Any:
+        """The query itself: Ibis' own ways to its rows import pandas."""
+        return self._connection.con.sql(self._connection.compile(table))
 
     @contextmanager
     def _watching(self, stage: str) -> Iterator[None]:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recgym.errors import Busy, InvalidArgument, UnknownName
+from recgym.errors import Busy, InvalidArgument, OutOfRoom, UnknownName
 from recgym.log import InteractionLog
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def home() -> Path:
@@ -34,10 +34,15 @@ def log_path(name: str) -> Path:
     """Where the log of that name is or will be."""
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
-            f"'{name}' cannot name a log: use letters, digits, dots, dashes and underscores, such "
-            "as movielens-small."
+            f"'{name}' cannot name a log: use up to 100 letters, digits, dots, dashes and "
+            "underscores, such as movielens-small."
         )
     return home() / "logs" / name
+
+
+def scratch_path(name: str) -> Path:
+    """Where the build of a log may put what it needs on its way."""
+    return home() / "scratch" / name
 
 
 def load_log(name: str | os.PathLike[str]) -> InteractionLog:
@@ -54,7 +59,9 @@ def remove_log(name: str) -> None:
     if name not in log_names():
         raise UnknownName("log", name, log_names())
     with writing(name, replace=True) as path:
-        shutil.rmtree(path)
+        gone = path.with_name(f".{name}.deleting.part")  # whole or gone, whenever this is killed
+        path.rename(gone)
+        shutil.rmtree(gone)
 
 
 @contextmanager
@@ -64,8 +71,15 @@ def writing(name: str, *, replace: bool = False) -> Iterator[Path]:
     The lock dies with its process, and what a killed one left behind is swept away here.
     """
     path = log_path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{name}.lock").open("w") as lock:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = (path.parent / f".{name}.lock").open("w")
+    except OSError as problem:
+        raise OutOfRoom(
+            f"Nothing can be written to {path.parent} ({problem.strerror}). Point RECGYM_HOME at "
+            "a folder that can be written to."
+        ) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -73,14 +87,20 @@ def writing(name: str, *, replace: bool = False) -> Iterator[Path]:
                 f"Another process is building or removing '{name}'. Wait for it, or use another "
                 "--name."
             ) from None
-        for left in path.parent.glob(f".{name}.*.old"):
+        mark = "?" * 8  # not a star: that would fit what belongs to a log named f"{name}.more"
+        for left in path.parent.glob(f".{name}.{mark}.old"):
             if not path.exists():  # it was killed between the two renames of a replacement
                 left.rename(path)
-        for left in [*path.parent.glob(f".{name}.*.old"), *path.parent.glob(f".{name}.*.part")]:
-            shutil.rmtree(left, ignore_errors=True)
+        for kind in ("old", "part"):
+            for left in path.parent.glob(f".{name}.{mark}.{kind}"):
+                shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(scratch_path(name), ignore_errors=True)
         if path.exists() and not replace:
             raise InvalidArgument(
                 f"A log named '{name}' exists at {path}. Use another --name, or --replace to "
                 "build it anew."
             )
-        yield path
+        try:
+            yield path
+        finally:
+            shutil.rmtree(scratch_path(name), ignore_errors=True)

@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -101,7 +101,7 @@ class Manifest:
                 f"{file.parent} is not a log: it has no {file.name}. Build one with "
                 "`recgym data build`, or give the name or the folder of a built log."
             ) from None
-        except (ValueError, OSError) as problem:
+        except (ValueError, OSError, RecursionError) as problem:
             raise BadLog(f"{file} cannot be read ({problem}). {rebuild}") from None
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             found = content.get("schema") if isinstance(content, dict) else None
@@ -267,7 +267,7 @@ class InteractionLog:
     ) -> Any:
         if name not in self.manifest.columns:
             return default
-        values = self._read(name).column(0).to_numpy(zero_copy_only=True)
+        values = numbers_of(self._read(name).column(0))
         wanted = "uint8" if dtype == "bool" else dtype
         if values.dtype != wanted or len(values) != length:
             raise BadLog(
@@ -294,9 +294,9 @@ class InteractionLog:
             if any(values.null_count for values in batch.columns):
                 raise pa.ArrowInvalid("values are missing")
         except (OSError, ValueError, pa.ArrowException) as problem:
-            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+            reason = filter(str.isprintable, str(problem).partition("\n")[0])
             raise BadLog(
-                f"{file} cannot be read ({reason}). Rebuild the log or restore the file."
+                f"{file} cannot be read ({''.join(reason)}). Rebuild the log or restore the file."
             ) from None
         return batch
 
@@ -308,15 +308,21 @@ def write_log(path: Path, manifest: Manifest, columns: Mapping[str, Any]) -> Int
     Depths, ranks and the columns of rows in state are worked out here. Nothing is at `path` until
     all of it is.
     """
-    columns = dict(columns) | _history_columns(
-        columns["items"], columns["behaviours"], columns["in_state"], columns["offsets"]
-    )
     with replacing(path) as folder, ThreadPoolExecutor() as pool:
-        writes = {
-            name: pool.submit(_write_column, folder, name, values)
-            for name, values in sorted(columns.items())
-        }
-        described = {name: write.result() for name, write in writes.items()}
+
+        def write(columns: Mapping[str, Any]) -> dict[str, Future[Column]]:
+            return {
+                name: pool.submit(_write_column, folder, name, values)
+                for name, values in columns.items()
+            }
+
+        writes = write(columns)
+        writes |= write(
+            _history_columns(
+                columns["items"], columns["behaviours"], columns["in_state"], columns["offsets"]
+            )
+        )
+        described = {name: writes[name].result() for name in sorted(writes)}
         counts = manifest.counts | {"in_state": int(columns["in_state"].sum())}
         values_of = {f.name: getattr(manifest, f.name) for f in fields(manifest)}
         Manifest(**values_of | {"columns": described, "counts": counts}).write(
@@ -364,6 +370,14 @@ def replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def numbers_of(column: "pa.Array") -> NDArray[Any]:
+    """A view of an Arrow column of numbers without nulls; Arrow's own way imports pandas."""
+    dtype, data = column.type.to_pandas_dtype(), column.buffers()[1]
+    if not len(column):
+        return np.empty(0, dtype)
+    return np.frombuffer(data, dtype, column.offset + len(column))[column.offset :]
+
+
 def sha256_of(batch: "pa.RecordBatch") -> str:
     """A hash of a batch's values, whatever file or engine they came from."""
     digest = hashlib.sha256()
@@ -374,22 +388,23 @@ def sha256_of(batch: "pa.RecordBatch") -> str:
 
 
 def _feed(digest: Any, column: "pa.Array") -> None:
-    """Feed values in a canonical form: lengths (of nulls -1) before the content of lists and text."""
+    """Feed values in a canonical form: lengths (-1: null) before the content of lists and text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_primitive(column.type):
-        digest.update(column.to_numpy(zero_copy_only=True).data)
+        digest.update(numbers_of(column).data)
     elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         lengths = pc.binary_length(column).fill_null(-1)
-        digest.update(lengths.to_numpy(zero_copy_only=False).astype("<i8").data)
+        digest.update(numbers_of(lengths.cast("int64")).data)
         _, starts, text = column.buffers()
-        width = np.int64 if pa.types.is_large_string(column.type) else np.int32
-        starts = np.frombuffer(starts, width)[column.offset : column.offset + len(column) + 1]
-        digest.update(text[starts[0] : starts[-1]] if text else b"")
+        if text and len(column):
+            width = np.int64 if pa.types.is_large_string(column.type) else np.int32
+            starts = np.frombuffer(starts, width, column.offset + len(column) + 1)[column.offset :]
+            digest.update(text[starts[0] : starts[-1]])
     else:
         lengths = pc.list_value_length(column).fill_null(-1)
-        digest.update(lengths.to_numpy(zero_copy_only=False).astype("<i8").data)
+        digest.update(numbers_of(lengths.cast("int64")).data)
         _feed(digest, column.flatten())
 
 
@@ -402,11 +417,13 @@ def _history_columns(
     """Where each row's history ends among the rows in state, and how much of it there is."""
     sizes = np.diff(offsets)
     if in_state.all():
-        width: type[np.signedinteger] = np.int32 if len(items) < 2**31 else np.int64
-        starts = np.repeat(offsets[:-1].astype(width), sizes)
-        return {
-            "depths": (np.arange(len(items), dtype=width) - starts).astype(np.int32, copy=False)
-        }
+        depths = np.empty(len(items), np.int32)
+        for first in range(0, len(sizes), _CHUNK):  # temporary arrays stay in the cache
+            some = offsets[first : first + _CHUNK + 1]
+            starts = np.repeat(some[:-1], sizes[first : first + _CHUNK])
+            np.subtract(np.arange(some[0], some[-1]), starts, out=depths[some[0] : some[-1]],
+                        casting="unsafe")  # fmt: skip
+        return {"depths": depths}
     ranks = np.cumsum(in_state, dtype=np.int64) - in_state
     return {
         "depths": (ranks - np.repeat(ranks[offsets[:-1]], sizes)).astype(np.int32),

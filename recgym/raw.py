@@ -29,8 +29,7 @@ MOST_BYTES = 200 << 30  # of one unpacked file
 MOST_RATIO = 200  # unpacked to packed: real logs reach about 30, bombs 1,000
 _FREE_RATIO = 100 << 20  # below this size no ratio is suspicious
 _CHUNK = 1 << 20
-_EXACT = 2**53  # a float64 holds every whole number up to here
-_DAMAGE = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, ValueError, struct.error)
+_EXACT = 2**53 - 1  # a float64 holds every whole number up to here
 
 
 # ------------------------------------------------------------------------------- opening files
@@ -60,7 +59,7 @@ class RawFiles:
         """As `find`, but a missing file is an error that lists what is there."""
         if found := self.find(*names):
             return found
-        there = [PurePosixPath(member).name for member in self.members][:8]
+        there = [_shown(PurePosixPath(member).name) for member in self.members[:8]]
         raise BadRawData(
             f"{self.path} has no {' or '.join(names)}; it has {', '.join(there) or 'nothing'}. "
             "Give the folder, zip or file as it was downloaded."
@@ -87,27 +86,20 @@ class RawFiles:
 
     @contextmanager
     def _zip(self) -> Iterator[zipfile.ZipFile]:
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                for entry in archive.infolist():
-                    inside = PurePosixPath(entry.filename.replace("\\", "/"))
-                    drive = re.match(r"[A-Za-z]:", entry.filename)
-                    if inside.is_absolute() or ".." in inside.parts or drive:
-                        raise BadRawData(
-                            f"{self.path} is not safe to open: it holds '{entry.filename}', a path "
-                            "that leaves the archive. Download it again from its origin."
-                        )
-                names = Counter(archive.namelist()).most_common(1)
-                if names and names[0][1] > 1:
+        with _intact(self.path), zipfile.ZipFile(self.path) as archive:
+            for name, times in Counter(archive.namelist()).items():
+                inside = PurePosixPath(name.replace("\\", "/"))
+                if inside.is_absolute() or ".." in inside.parts or re.match("[A-Za-z]:", name):
                     raise BadRawData(
-                        f"{self.path} is not safe to open: it holds '{names[0][0]}' "
-                        f"{names[0][1]} times. Download it again from its origin."
+                        f"{self.path} is not safe to open: it holds '{_shown(name)}', a path that "
+                        "leaves the archive. Download it again from its origin."
                     )
-                yield archive
-        except _DAMAGE as problem:
-            raise _cut(self.path, problem) from None
-        except (NotImplementedError, RuntimeError) as problem:
-            raise BadRawData(f"{self.path} cannot be unpacked ({_shown(str(problem))}).") from None
+                if times > 1:
+                    raise BadRawData(
+                        f"{self.path} is not safe to open: it holds '{_shown(name)}' {times} "
+                        "times. Download it again from its origin."
+                    )
+            yield archive
 
     def _unpacked(self, member: str) -> Path:
         if self._is_zip:
@@ -120,15 +112,8 @@ class RawFiles:
             file = self.path / member if self.path.is_dir() else self.path
         openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
         if opener := openers.get(file.suffix.lower()):
-            try:
-                with opener(file, "rb") as stream:
-                    return self._copy(stream, _plain_name(member), file.stat().st_size)
-            except _DAMAGE as problem:
-                raise _cut(file, problem) from None
-            except OSError as problem:
-                if problem.errno is None:  # bz2 says so of bad data
-                    raise _cut(file, problem) from None
-                raise
+            with _intact(file), opener(file, "rb") as stream:
+                return self._copy(stream, _plain_name(member), file.stat().st_size)
         return file
 
     def _copy(self, stream: IO[bytes], name: str, packed: int) -> Path:
@@ -166,8 +151,19 @@ def _plain_name(member: str) -> str:
     return re.sub(r"\.(gz|bz2)$", "", PurePosixPath(member).name, flags=re.IGNORECASE)
 
 
-def _cut(file: Path, problem: Exception) -> BadRawData:
-    return BadRawData(f"{file} is cut or damaged ({_shown(str(problem))}). Download it again.")
+@contextmanager
+def _intact(file: Path) -> Iterator[None]:
+    """Say of which archive what Python's readers raise."""
+    try:
+        yield
+    except (NotImplementedError, RuntimeError) as problem:
+        raise BadRawData(f"{file} cannot be unpacked ({_shown(str(problem))}).") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, struct.error, OSError) as problem:
+        if isinstance(problem, OSError) and problem.errno not in (None, errno.EINVAL):
+            raise
+        raise BadRawData(
+            f"{file} is cut or damaged ({_shown(str(problem))}). Download it again."
+        ) from None
 
 
 @contextmanager
@@ -197,11 +193,7 @@ class Kind(ABC):
 
     @abstractmethod
     def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
-        """The column as it goes on."""
-
-    @abstractmethod
-    def wrong(self, column: "ir.Column") -> "ir.BooleanColumn":
-        """Where the typed column breaks the promise."""
+        """The column as it goes on: null where it breaks the promise."""
 
     @abstractmethod
     def complaint(self, text: str) -> str | None:
@@ -230,12 +222,9 @@ class Text(Kind):
 
     def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
         text = column.cast("string")
-        return text.fill_null("") if self.optional else text
-
-    def wrong(self, column: "ir.Column") -> "ir.BooleanColumn":
         if self.among:
-            return column.isnull() | column.notin(self.among)
-        return column.isnull() if self.optional else column.isnull() | (column == "")
+            return text.isin(self.among).ifelse(text, None)
+        return text.fill_null("") if self.optional else text.nullif("")
 
     def complaint(self, text: str) -> str | None:
         if self.among and text not in self.among:
@@ -263,9 +252,6 @@ class Texts(Kind):
         texts = column.filter(lambda text: text != "")
         return ibis.literal(self.joint).join(texts).fill_null("")
 
-    def wrong(self, column: "ir.Column") -> "ir.BooleanColumn":
-        return column.isnull()
-
     def complaint(self, text: str) -> str | None:
         return None
 
@@ -288,10 +274,10 @@ class Number(Kind):
         return f"{'whole ' if self.whole else ''}numbers from {self.low:g} to {self.high:g}"
 
     def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
-        return _whole(column) if self.whole else column.cast("float64")
-
-    def wrong(self, column: "ir.Column") -> "ir.BooleanColumn":
-        return column.isnull() | ~column.between(self.low, self.high) | _isnan(column)
+        if self.whole:
+            return _whole(column, self.low, self.high)
+        number = column.cast("float64")
+        return number.between(self.low, self.high).ifelse(number, None)  # neither inf nor nan
 
     def complaint(self, text: str) -> str | None:
         value = _number(text)
@@ -322,14 +308,11 @@ class Time(Kind):
         return f"times between {self.since} and {self.until}, in {self.unit}"
 
     def typed(self, column: "ir.Column", engine: Engine) -> "ir.Column":
-        if self.unit != "iso":
-            whole = _whole(column)
-            in_range = whole.between(*(bound // _UNITS[self.unit] for bound in self._bounds))
-            return in_range.ifelse(whole * _UNITS[self.unit], None).cast("int64")
-        return engine.micros(column.try_cast("timestamp"))
-
-    def wrong(self, column: "ir.Column") -> "ir.BooleanColumn":
-        return column.isnull() | ~column.between(*self._bounds)
+        if self.unit == "iso":
+            return _whole(engine.micros(column.try_cast("timestamp('UTC')")), *self._bounds)
+        unit = _UNITS[self.unit]
+        low, high = self._bounds
+        return _whole(column, low // unit, high // unit).cast("int64") * unit
 
     def complaint(self, text: str) -> str | None:
         if self.unit == "iso":
@@ -357,12 +340,13 @@ class Time(Kind):
         return low, high
 
 
-def _whole(column: "ir.Column") -> "ir.Column":
+def _whole(column: "ir.Column", low: float, high: float) -> "ir.Column":
     """A column as whole numbers, and null where it holds anything else."""
+    fits = column.between(low, high)
     if column.type().is_floating():
-        fits = (column == column.floor()) & column.between(-_EXACT, _EXACT)
-        column = fits.ifelse(column, None)
-    return column.cast("int64")
+        fits &= column == column.floor()
+    narrow = low >= -(2**31) and high < 2**31  # what is kept is read and sorted more than once
+    return fits.ifelse(column, None).cast("int32" if narrow else "int64")
 
 
 def _number(text: str) -> float | None:
@@ -370,12 +354,6 @@ def _number(text: str) -> float | None:
         return float(text) if text.isascii() else None
     except ValueError:
         return None
-
-
-def _isnan(column: "ir.Column") -> "ir.BooleanColumn":
-    import ibis
-
-    return column.isnan() if column.type().is_floating() else ibis.literal(False)
 
 
 # -------------------------------------------------------------------------------- reading files
@@ -478,18 +456,13 @@ class _Wrong(Exception):
 
 
 def _check(engine: Engine, table: "ir.Table", columns: Mapping[str, Kind]) -> None:
-    import ibis
-
-    wrong = {
-        name: kind.wrong(table[name]).fill_null(True).cast("int64").sum()
-        for name, kind in columns.items()
-    }
-    counts = engine.fetch(table.aggregate(_rows=ibis._.count(), **wrong)).to_pylist()[0]
+    kept = {name: table[name].count() for name in columns}
+    (counts,) = engine.fetch(table.aggregate(_rows=table.count(), **kept)).to_pylist()
     if not counts["_rows"]:
         raise EngineError("There are no rows")
     for name in columns:
-        if counts[name]:
-            raise _Wrong(name, int(counts[name]))
+        if broken := counts["_rows"] - counts[name]:
+            raise _Wrong(name, broken)
 
 
 @dataclass(frozen=True)

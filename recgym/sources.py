@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from recgym.build import Tables, build_log
 from recgym.engine import Engine, EngineName, Progress, connect
 from recgym.errors import InvalidArgument, UnknownName
-from recgym.home import home, writing
+from recgym.home import scratch_path, writing
 from recgym.log import InteractionLog
 from recgym.protocols import Protocol as Switches
 from recgym.protocols import protocol_named
@@ -72,7 +72,7 @@ def prepare(
         protocol = protocol_named(protocol)
     with (
         writing(name, replace=replace) as path,
-        connect(engine, home() / "scratch", memory, progress) as running,
+        connect(engine, scratch_path(name), memory, progress) as running,
     ):
         opened = open_raw(Path(raw) if raw else running.scratch, running.scratch)
         return build_log(

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from recgym.engine import Engine
 
 STARS = tuple(f"{half / 2:.1f}" for half in range(1, 11))
-ID, RATING, WHEN = Number(0, whole=True), Number(0.5, 5), Time("s", since=1995)
+ID = Number(0, 2**31 - 1, whole=True)
+RATING, WHEN = Number(0.5, 5), Time("s", since=1995)
 GENRES_100K = [
     "unknown",
     "Action",
