@@ -40,11 +40,15 @@ def main() -> None:
         _ERR.print(f"[bold red]recgym:[/] {_plain(str(problem))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        _ERR.print("Stopped. Nothing was written.")
+        _ERR.print("Stopped. A log is there whole or not at all: recgym data list.")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as problem:
+        where = f" {problem.filename}" if problem.filename else ""
+        _ERR.print(f"recgym: The system refused{where}: {problem.strerror}.", soft_wrap=True)
+        sys.exit(1)
 
 
 def run(words: Sequence[str]) -> None:

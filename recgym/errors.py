@@ -65,3 +65,9 @@ class MissingExtra(RecGymError):
         super().__init__(
             f"{what} needs packages that are not installed: pip install 'recgym[{extra}]'."
         )
+
+
+def printable(text: str) -> str:
+    """What a file says, cut to one line that can be printed."""
+    text = text if len(text) <= 60 else text[:57] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -12,9 +12,10 @@ from recgym.build import Tables, build_log
 from recgym.engine import Engine, connect
 from recgym.errors import BadRawData, InvalidArgument
 from recgym.home import writing
+from recgym.kinds import Kind, Number, Text, Time
 from recgym.log import InteractionLog
 from recgym.protocols import Protocol, protocol_named
-from recgym.raw import Kind, Number, Text, Time, read_typed
+from recgym.reading import read_typed
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -57,7 +58,7 @@ class Columns:
             self.item: _id_kind(table, self.item),
         }
         if self.order:
-            kinds[self.order] = Number(-(2**62), 2**62, whole=True)
+            kinds[self.order] = Number(whole=True)
         if self.behaviour:
             kinds[self.behaviour] = Text()
         if self.rating:

@@ -27,12 +27,14 @@ ALLOWED = {
     "recgym.log": set(),
     "recgym.home": {"recgym.log"},
     "recgym.engine": set(),
-    "recgym.raw": {"recgym.engine"},
+    "recgym.raw": set(),
+    "recgym.kinds": {"recgym.engine"},
+    "recgym.reading": {"recgym.engine", "recgym.kinds"},
     "recgym.protocols": set(),
     "recgym.build": {"recgym.engine", "recgym.log", "recgym.protocols", "recgym"},  # its version
     "recgym.frame": {
-        "recgym.build", "recgym.engine", "recgym.home", "recgym.log", "recgym.protocols",
-        "recgym.raw",
+        "recgym.build", "recgym.engine", "recgym.home", "recgym.kinds", "recgym.log",
+        "recgym.protocols", "recgym.reading",
     },
     "recgym.sources": {
         "recgym.build", "recgym.engine", "recgym.home", "recgym.log", "recgym.protocols",
@@ -44,7 +46,10 @@ ALLOWED = {
         "recgym", "recgym.diagnose", "recgym.engine", "recgym.home", "recgym.log", "recgym.plots",
         "recgym.sources", "recgym.protocols",
     },
-    "recgym.datasets": {"recgym.build", "recgym.engine", "recgym.frame", "recgym.raw"},
+    "recgym.datasets": {
+        "recgym.build", "recgym.engine", "recgym.frame", "recgym.kinds", "recgym.raw",
+        "recgym.reading",
+    },
     "recgym.agents": {
         "recgym.agent", "recgym.log", "recgym.minari_format", "recgym.simulator", "recgym.shop",
         "recgym.evaluation.ranking",

@@ -19,8 +19,10 @@ from recgym.build import build_log
 from recgym.datasets.movielens import Source
 from recgym.engine import connect
 from recgym.errors import BadRawData, RecGymError
+from recgym.kinds import Number, Text, Time
 from recgym.protocols import Protocol
-from recgym.raw import Number, Text, Time, open_raw, read_text
+from recgym.raw import open_raw
+from recgym.reading import read_text
 
 from .sentences import said
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from recgym.build import Tables
 from recgym.errors import BadRawData
-from recgym.raw import Kind, Number, RawFiles, Text, Texts, Time, read_json
+from recgym.kinds import Kind, Number, Text, Texts, Time
+from recgym.raw import RawFiles
+from recgym.reading import read_json
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -9,7 +9,9 @@ import ibis
 
 from recgym.build import Tables
 from recgym.errors import BadRawData, InvalidArgument, NothingLeft
-from recgym.raw import Kind, Number, RawFiles, Text, Time, read_text, read_typed
+from recgym.kinds import Kind, Number, Text, Time
+from recgym.raw import RawFiles
+from recgym.reading import read_text, read_typed
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from recgym.build import Tables
-from recgym.raw import Kind, Number, RawFiles, Text, Time, read_text
+from recgym.kinds import Kind, Number, Text, Time
+from recgym.raw import RawFiles
+from recgym.reading import read_text
 
 if TYPE_CHECKING:
     from recgym.engine import Engine

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 import ibis
 
 from recgym.build import Tables
-from recgym.raw import Kind, Number, RawFiles, Text, Time, read_text
+from recgym.kinds import Kind, Number, Text, Time
+from recgym.raw import RawFiles
+from recgym.reading import read_text
 
 if TYPE_CHECKING:
     from recgym.engine import Engine

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from recgym.build import Tables
 from recgym.errors import BadRawData
 from recgym.frame import Columns, typed_tables
-from recgym.raw import RawFiles, open_raw, read_text
+from recgym.raw import RawFiles, open_raw
+from recgym.reading import read_text
 
 if TYPE_CHECKING:
     from recgym.engine import Engine
