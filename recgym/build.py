@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recgym.engine import Engine, Progress
 from recgym.errors import BadRawData, InvalidArgument, NothingLeft
-from recgym.log import SPLITS, InteractionLog, Manifest, numbers_of, write_log
+from recgym.log import SPLITS, InteractionLog, Manifest, arrow_of, numbers_of, write_log
 from recgym.protocols import Protocol, Rewards, rewards_of, shuffled, tie_hash
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def build_log(
     columns["terminated"] = _terminated(protocol, columns, behaviours, cuts)
 
     progress("writing", None)
-    users = _strings(engine.fetch(sessions.order_by("session"))["user"]).take(codes)
+    users = _strings(engine.fetch(sessions.order_by("session"))["user"]).take(arrow_of(codes))
     manifest = Manifest(
         name=path.name,
         source=source or {"name": "table"},
@@ -402,16 +402,14 @@ def _indexed(
     columns: dict[str, NDArray[Any]], catalogue: "pa.RecordBatch", index: str
 ) -> "tuple[NDArray[np.int32], int, pa.RecordBatch]":
     """Items numbered by raw id: first those that occur in training, then the unseen ones."""
-    import pyarrow as pa
-
     items = columns["items"]
     known = np.full(catalogue.num_rows, index == "all")
     known[items if index == "all" else items[columns["splits"] == TRAIN]] = True
     order = np.argsort(~known, kind="stable")
     renumbered = np.empty(len(order), np.int32)
     renumbered[order] = np.arange(len(order), dtype=np.int32)
-    catalogue = catalogue.take(pa.array(order))
-    catalogue = catalogue.set_column(0, "item", pa.array(np.arange(len(order), dtype=np.int32)))
+    catalogue = catalogue.take(arrow_of(order))
+    catalogue = catalogue.set_column(0, "item", arrow_of(np.arange(len(order), dtype=np.int32)))
     return renumbered[items], int(known.sum()), catalogue
 
 
@@ -470,6 +468,7 @@ def _tally(codes: NDArray[np.uint8], names: Sequence[str]) -> dict[str, int]:
 
 def _catalogue(engine: Engine, items: "ir.Table", described: "ir.Table | None") -> "pa.RecordBatch":
     """One row per item, by code: item, raw_id, title, text fields, topics."""
+    import ibis
     import pyarrow as pa
 
     table = items
@@ -480,27 +479,22 @@ def _catalogue(engine: Engine, items: "ir.Table", described: "ir.Table | None") 
                 "catalogue. Write both in one way."
             )
         table = items.left_join(described, "item").drop("item_right")
-    fetched = engine.fetch(table)
-    texts = [name for name in fetched.column_names if name not in ("item", "code")]
-    fetched = fetched.sort_by([("code", "ascending"), *((name, "ascending") for name in texts)])
-    codes = numbers_of(fetched["code"].combine_chunks())
-    first = np.flatnonzero(np.diff(codes, prepend=-1))  # of items described twice
-    fetched = fetched.take(pa.array(first))
 
-    def text(name: str) -> "pa.Array":
-        if name not in fetched.column_names:
-            return pa.array([""] * fetched.num_rows, pa.large_string())
-        return _strings(fetched[name].fill_null(""))
+    def text(name: str) -> "ir.Column":
+        return table[name].fill_null("") if name in table.columns else ibis.literal("")
 
-    topics = [topic.split("|") if topic else [] for topic in text("topics").to_pylist()]
-    columns = {
-        "item": pa.array(codes[first]),
-        "raw_id": _strings(fetched["item"]),
-        "title": text("title"),
-        **{name: text(name) for name in texts if name not in ("title", "topics")},
-        "topics": pa.array(topics, pa.list_(pa.large_string())),
-    }
-    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    more = [name for name in table.columns if name not in ("item", "code", "title", "topics")]
+    texts = {name: text(name) for name in ("title", *more)}
+    topics = text("topics").split("|").filter(lambda topic: topic != "")
+    named = table.select(
+        item="code", raw_id=table.item.cast("string"), **texts, topics=topics, _all=text("topics")
+    )
+    fetched = engine.fetch(named.order_by(["item", *texts, "_all"])).drop("_all")
+    first = np.flatnonzero(np.diff(numbers_of(fetched["item"].combine_chunks()), prepend=-1))
+    fetched = fetched.take(arrow_of(first))  # of an item described twice, one row
+    kinds = [pa.int32(), *[pa.large_string()] * (1 + len(texts)), pa.list_(pa.large_string())]
+    fetched = fetched.cast(pa.schema(zip(fetched.column_names, kinds, strict=True)))
+    return fetched.combine_chunks().to_batches()[0]
 
 
 def _strings(ids: "pa.ChunkedArray") -> "pa.Array":

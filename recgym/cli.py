@@ -22,7 +22,7 @@ from tyro.conf import OmitArgPrefixes, Positional, Suppress
 
 from recgym import __version__
 from recgym.engine import EngineName
-from recgym.errors import InvalidArgument, RecGymError
+from recgym.errors import BadLog, InvalidArgument, RecGymError
 from recgym.home import home, load_log, log_names, remove_log
 from recgym.log import InteractionLog
 from recgym.protocols import PROTOCOLS, PUBLISHED, Protocol, protocol_named
@@ -88,10 +88,18 @@ class _List:
 
 
 def _list(options: _List) -> None:
-    logs = [_summary(load_log(name)) for name in log_names()]
+    logs: list[dict[str, Any]] = []
+    damaged: list[str] = []
+    for name in log_names():
+        try:
+            logs.append(_summary(load_log(name)))
+        except BadLog as problem:
+            damaged.append(str(problem))
     if options.json:
-        print(json.dumps({"logs": logs, "sources": source_names()}, indent=1))
+        print(json.dumps({"logs": logs, "damaged": damaged, "sources": source_names()}, indent=1))
         return
+    for problem in damaged:
+        _OUT.print(f"[yellow]damaged:[/] {_plain(problem)}", soft_wrap=True)
     if logs:
         table = Table(box=SIMPLE_HEAD)
         for heading in ("log", "protocol", "rows", "sessions", "items", "digest"):
@@ -100,7 +108,7 @@ def _list(options: _List) -> None:
             counts = (f"{log[key]:,}" for key in ("rows", "sessions", "items"))
             table.add_row(log["name"], log["protocol"], *counts, log["digest"][:8])
         _OUT.print(table)
-    else:
+    elif not damaged:
         _OUT.print(f"No log yet in {home()}. Try: recgym data build demo --name demo")
     table = Table("source", "what to give as --raw", box=SIMPLE_HEAD)
     for name in source_names():

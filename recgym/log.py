@@ -335,7 +335,7 @@ def _write_column(folder: Path, name: str, values: Any) -> Column:
     import pyarrow as pa
 
     if isinstance(values, np.ndarray):
-        values = pa.array(values.view(np.uint8) if values.dtype == bool else values)
+        values = arrow_of(values)
     if isinstance(values, pa.Array):
         values = pa.record_batch([values], names=[name])
     file = folder / f"{name}.arrow"
@@ -370,8 +370,17 @@ def replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def arrow_of(values: NDArray[Any]) -> "pa.Array":
+    """An Arrow view of numbers, of truth values as 0 and 1; Arrow's own way imports pandas."""
+    import pyarrow as pa
+
+    values = np.ascontiguousarray(values.view(np.uint8) if values.dtype == bool else values)
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
 def numbers_of(column: "pa.Array") -> NDArray[Any]:
-    """A view of an Arrow column of numbers without nulls; Arrow's own way imports pandas."""
+    """A NumPy view of an Arrow column of numbers without nulls."""
     dtype, data = column.type.to_pandas_dtype(), column.buffers()[1]
     if not len(column):
         return np.empty(0, dtype)
@@ -388,14 +397,14 @@ def sha256_of(batch: "pa.RecordBatch") -> str:
 
 
 def _feed(digest: Any, column: "pa.Array") -> None:
-    """Feed values in a canonical form: lengths (-1: null) before the content of lists and text."""
+    """Feed values in a canonical form: lengths before the content of lists and text."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_primitive(column.type):
         digest.update(numbers_of(column).data)
     elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        lengths = pc.binary_length(column).fill_null(-1)
+        lengths = pc.binary_length(column)
         digest.update(numbers_of(lengths.cast("int64")).data)
         _, starts, text = column.buffers()
         if text and len(column):
@@ -403,7 +412,7 @@ def _feed(digest: Any, column: "pa.Array") -> None:
             starts = np.frombuffer(starts, width, column.offset + len(column) + 1)[column.offset :]
             digest.update(text[starts[0] : starts[-1]])
     else:
-        lengths = pc.list_value_length(column).fill_null(-1)
+        lengths = pc.list_value_length(column)
         digest.update(numbers_of(lengths.cast("int64")).data)
         _feed(digest, column.flatten())
 

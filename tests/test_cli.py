@@ -45,6 +45,19 @@ def test_a_log_is_built_shown_hashed_and_removed(tmp_path):
     assert json.loads(recgym_data("data", "list", "--json").stdout)["logs"] == []
 
 
+def test_a_damaged_log_does_not_hide_the_others(demo):
+    recgym.prepare("demo", name="hurt")
+    (recgym.load_log("hurt").path / "items.arrow").unlink()
+    run = recgym_data("data", "list")
+    assert run.returncode == 0
+    assert demo.manifest.digest[:8] in run.stdout
+    assert "damaged:" in run.stdout
+    listed = json.loads(recgym_data("data", "list", "--json").stdout)
+    assert [entry["name"] for entry in listed["logs"]] == ["demo"]
+    assert len(listed["damaged"]) == 1
+    assert recgym_data("data", "remove", "hurt", "--yes").returncode == 0
+
+
 def test_every_switch_can_be_changed_and_is_recorded():
     words = ["--protocol", "sqn-rc15", "--split", "session-time", "--seed", "7", "--ties", "hash"]
     build = recgym_data("data", "build", "demo", "--name", "shop", *words)
