@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recgym.engine import Engine, Progress
 from recgym.errors import BadRawData, InvalidArgument, NothingLeft
-from recgym.log import SPLITS, InteractionLog, Manifest, arrow_of, numbers_of, write_log
+from recgym.log import SPLITS, InteractionLog, Manifest, arrow_of, log_writer, numbers_of
 from recgym.protocols import Protocol, Rewards, rewards_of, shuffled, tie_hash
 
 if TYPE_CHECKING:
@@ -77,46 +77,48 @@ def build_log(
     )
 
     ordered = _ordered(events, keys, sessions, items, protocol)
-    columns, codes = _collect(engine, ordered, steps[-1][1], progress)
+    rows, codes = _collect(engine, ordered, steps[-1][1], progress)
     if not len(codes):
         raise NothingLeft(
             f"No session is left: {', then '.join(f'{step} {n:,}' for step, n in steps)} events, "
             f"then 0 after sessions with fewer than {protocol.min_session} and items with fewer "
             f"than {protocol.min_item} events were dropped. Lower --min-session or --min-item."
         )
-    progress("splitting", None)
-    steps.append(["kept", len(columns["items"])])
-    behaviours = tuple(dict.fromkeys(names.values()))
-    columns["behaviours"] = _renamed(columns["behaviours"], names, behaviours)
-    columns["splits"], cuts = _splits(protocol, columns["timestamps"], columns["offsets"])
-    catalogue = _catalogue(engine, items, tables.items)
-    columns["items"], n_items, catalogue = _indexed(columns, catalogue, protocol.index)
-    if protocol.rewards != "value":
-        worth = rewards_of(protocol.rewards or "one", behaviours, tables.positive)
-        columns["rewards"] = worth[columns["behaviours"]]
-    columns["in_state"] = columns["items"] < n_items
-    if protocol.in_state == "positive":
-        positive = np.array([name in tables.positive for name in behaviours])
-        columns["in_state"] &= positive[columns["behaviours"]]
-    columns["terminated"] = _terminated(protocol, columns, behaviours, cuts)
-
     progress("writing", None)
+    steps.append(["kept", len(rows["code"])])
+    behaviours = tuple(dict.fromkeys(names.values()))
+    positive = np.array([name in tables.positive for name in behaviours])
+    catalogue = _catalogue(engine, items, tables.items)
     users = _strings(engine.fetch(sessions.order_by("session"))["user"]).take(arrow_of(codes))
-    manifest = Manifest(
-        name=path.name,
-        source=source or {"name": "table"},
-        protocol=asdict(protocol),
-        command=command,
-        recgym=__version__,
-        time="microseconds" if tables.timed else "order",
-        behaviours=list(behaviours),
-        n_items=n_items,
-        counts=_counts(columns, behaviours, n_items, catalogue.num_rows),
-        cuts=cuts,
-        steps=steps,
-        notes=list(tables.notes),
-    )
-    return write_log(path, manifest, columns | {"users": users, "catalogue": catalogue})
+    with log_writer(path) as columns:
+        for name in rows.keys() & {"offsets", "timestamps", "propensities", "slots"}:
+            columns[name] = rows[name]
+        columns["users"] = users
+        columns["behaviours"] = _renamed(rows["behaviour"], names, behaviours)
+        columns["splits"], cuts = _splits(protocol, rows["timestamps"], rows["offsets"])
+        columns["items"], n_items, columns["catalogue"] = _indexed(
+            rows["code"], columns["splits"], catalogue, protocol.index
+        )
+        worth = rewards_of(protocol.rewards or "one", behaviours, tables.positive)
+        columns["rewards"] = rows["value"] if worth is None else worth[columns["behaviours"]]
+        columns["in_state"] = _in_state(protocol, columns, n_items, positive)
+        columns["terminated"] = _terminated(protocol, columns, behaviours, cuts)
+        manifest = Manifest(
+            name=path.name,
+            source=source or {"name": "table"},
+            protocol=asdict(protocol),
+            command=command,
+            recgym=__version__,
+            time="microseconds" if tables.timed else "order",
+            behaviours=list(behaviours),
+            n_items=n_items,
+            counts=_counts(columns, behaviours, n_items, catalogue.num_rows),
+            cuts=cuts,
+            steps=steps,
+            notes=list(tables.notes),
+        )
+        columns.finish(manifest)
+    return InteractionLog(path)
 
 
 def _settled(protocol: Protocol, tables: Tables) -> Protocol:
@@ -301,9 +303,11 @@ def _ordered(
         hashed = tie_hash(rows.session.cast("int64"), rows.code.cast("int64"), protocol.seed)
         ties = [hashed.cast("int32"), "code", "behaviour", *extra]
     narrow = rows.mutate(behaviour=rows.behaviour.cast("int16"))  # a sort moves every byte
-    return narrow.order_by(["session", "time", *ties]).select(
-        "session", "code", "behaviour", "time", *extra
-    )
+    names = {"timestamps": "time", "propensities": "propensity", "slots": "slot"}
+    names = {new: old for new, old in names.items() if old in rows.columns}
+    values = ["value"] if "value" in rows.columns else []
+    ordered = narrow.order_by(["session", "time", *ties])
+    return ordered.select("session", "code", "behaviour", *values, **names)
 
 
 def _count(engine: Engine, table: "ir.Table") -> int:
@@ -317,22 +321,23 @@ def _collect(
     engine: Engine, ordered: "ir.Table", most: int, progress: Progress
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
     """The engine's rows, at most so many, as columns; and the code of each session."""
-    names = {
-        "session": ("session", np.int32),
-        "code": ("items", np.int32),
-        "behaviour": ("behaviours", np.uint8),
-        "time": ("timestamps", np.int64),
-        "value": ("rewards", np.float32),
-        "propensity": ("propensities", np.float32),
-        "slot": ("slots", np.uint8),
+    dtypes = {
+        "session": np.int32,
+        "code": np.int32,
+        "behaviour": np.uint8,
+        "timestamps": np.int64,
+        "value": np.float32,
+        "propensities": np.float32,
+        "slots": np.uint8,
     }
     # Memory is taken as rows arrive, so the surplus of these arrays costs nothing.
-    columns = {names[name][0]: np.empty(most, names[name][1]) for name in ordered.columns}
+    columns: dict[str, NDArray[Any]] = {
+        name: np.empty(most, dtypes[name]) for name in ordered.columns
+    }
 
     def take(first: int, batch: "pa.RecordBatch") -> None:
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
-            column = columns[names[name][0]]
-            column[first : first + len(batch)] = numbers_of(values)
+            columns[name][first : first + len(batch)] = numbers_of(values)
 
     rows, taken = 0, []
     with ThreadPoolExecutor(1) as taker:  # while the engine hands over the next batch
@@ -399,23 +404,30 @@ def _quantiles(values: NDArray[np.int64], shares: Sequence[float]) -> list[int]:
 
 
 def _indexed(
-    columns: dict[str, NDArray[Any]], catalogue: "pa.RecordBatch", index: str
+    codes: NDArray[np.int32], splits: NDArray[np.uint8], catalogue: "pa.RecordBatch", index: str
 ) -> "tuple[NDArray[np.int32], int, pa.RecordBatch]":
     """Items numbered by raw id: first those that occur in training, then the unseen ones."""
-    items = columns["items"]
     known = np.full(catalogue.num_rows, index == "all")
-    known[items if index == "all" else items[columns["splits"] == TRAIN]] = True
+    known[codes if index == "all" else codes[splits == TRAIN]] = True
     order = np.argsort(~known, kind="stable")
     renumbered = np.empty(len(order), np.int32)
     renumbered[order] = np.arange(len(order), dtype=np.int32)
     catalogue = catalogue.take(arrow_of(order))
     catalogue = catalogue.set_column(0, "item", arrow_of(np.arange(len(order), dtype=np.int32)))
-    return renumbered[items], int(known.sum()), catalogue
+    return renumbered[codes], int(known.sum()), catalogue
+
+
+def _in_state(
+    protocol: Protocol, columns: dict[str, Any], n_items: int, positive: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which rows enter histories: never those of items that training has not seen."""
+    known: NDArray[np.bool_] = columns["items"] < n_items
+    return known & positive[columns["behaviours"]] if protocol.in_state == "positive" else known
 
 
 def _terminated(
     protocol: Protocol,
-    columns: dict[str, NDArray[Any]],
+    columns: dict[str, Any],
     behaviours: tuple[str, ...],
     cuts: list[int],
 ) -> NDArray[np.bool_]:
@@ -438,7 +450,7 @@ def _terminated(
 
 
 def _counts(
-    columns: dict[str, NDArray[Any]], behaviours: tuple[str, ...], n_items: int, n_all: int
+    columns: dict[str, Any], behaviours: tuple[str, ...], n_items: int, n_all: int
 ) -> dict[str, Any]:
     splits, items, times = columns["splits"], columns["items"], columns["timestamps"]
     tied = times[1:] == times[:-1]

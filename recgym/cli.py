@@ -93,8 +93,8 @@ def _list(options: _List) -> None:
     for name in log_names():
         try:
             logs.append(_summary(load_log(name)))
-        except BadLog as problem:
-            damaged.append(str(problem))
+        except BadLog as found:
+            damaged.append(str(found))
     if options.json:
         print(json.dumps({"logs": logs, "damaged": damaged, "sources": source_names()}, indent=1))
         return

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -302,33 +302,47 @@ class InteractionLog:
 
 
 def write_log(path: Path, manifest: Manifest, columns: Mapping[str, Any]) -> InteractionLog:
-    """Write a log into the folder `path`, which must not exist, and open it.
-
-    `columns` maps names to NumPy arrays, Arrow arrays (`users`) and a record batch (`catalogue`).
-    Depths, ranks and the columns of rows in state are worked out here. Nothing is at `path` until
-    all of it is.
-    """
-    with replacing(path) as folder, ThreadPoolExecutor() as pool:
-
-        def write(columns: Mapping[str, Any]) -> dict[str, Future[Column]]:
-            return {
-                name: pool.submit(_write_column, folder, name, values)
-                for name, values in columns.items()
-            }
-
-        writes = write(columns)
-        writes |= write(
-            _history_columns(
-                columns["items"], columns["behaviours"], columns["in_state"], columns["offsets"]
-            )
-        )
-        described = {name: writes[name].result() for name in sorted(writes)}
-        counts = manifest.counts | {"in_state": int(columns["in_state"].sum())}
-        values_of = {f.name: getattr(manifest, f.name) for f in fields(manifest)}
-        Manifest(**values_of | {"columns": described, "counts": counts}).write(
-            folder / "manifest.json"
-        )
+    """Write a log into the folder `path` and open it; nothing is there until all of it is."""
+    with log_writer(path) as writer:
+        for name, values in columns.items():
+            writer[name] = values
+        writer.finish(manifest)
     return InteractionLog(path)
+
+
+@contextmanager
+def log_writer(path: Path) -> Iterator["LogWriter"]:
+    """What makes a log at `path`, which appears or is replaced when the block has succeeded."""
+    with replacing(path) as folder, ThreadPoolExecutor() as pool:
+        yield LogWriter(folder, pool)
+
+
+class LogWriter(dict[str, Any]):
+    """The columns of a log in the making: one that is set is being written, beside all else.
+
+    Columns are NumPy arrays, Arrow arrays (`users`) and a record batch (`catalogue`).
+    """
+
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
+        """Write into a folder, in the threads of a pool."""
+        super().__init__()
+        self._folder, self._pool = folder, pool
+        self._writes: dict[str, Future[Column]] = {}
+
+    def __setitem__(self, name: str, values: Any) -> None:
+        """Set a column, for good."""
+        super().__setitem__(name, values)
+        self._writes[name] = self._pool.submit(_write_column, self._folder, name, values)
+
+    def finish(self, manifest: Manifest) -> None:
+        """Work out where histories end, wait for all columns and write the manifest."""
+        for name, values in _history_columns(
+            self["items"], self["behaviours"], self["in_state"], self["offsets"]
+        ).items():
+            self[name] = values
+        columns = {name: self._writes[name].result() for name in sorted(self._writes)}
+        counts = manifest.counts | {"in_state": int(self["in_state"].sum())}
+        replace(manifest, columns=columns, counts=counts).write(self._folder / "manifest.json")
 
 
 def _write_column(folder: Path, name: str, values: Any) -> Column:

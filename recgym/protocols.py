@@ -124,8 +124,10 @@ def protocol_named(name: str) -> Protocol:
 
 def rewards_of(
     scheme: Rewards, behaviours: Sequence[str], positive: Sequence[str]
-) -> NDArray[np.float32]:
-    """What each behaviour is worth."""
+) -> NDArray[np.float32] | None:
+    """What each behaviour is worth, or None where rows have values of their own."""
+    if scheme == "value":
+        return None
     try:
         if scheme == "levels":
             levels = [float(behaviour) for behaviour in behaviours]
