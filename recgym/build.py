@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TRAIN, VALIDATION, TEST, CONTEXT = range(len(SPLITS))
 _MINUTE = 60_000_000  # microseconds
+_BLOCK = 1 << 18  # rows looked at together: what is worked out for them stays in the cache
 _SHOWN_GAP = 30  # minutes: a visit that the log outlives by this much is seen to have ended
 _TIE_KEYS = ("value", "propensity", "slot")  # the last resort between rows of equal user and item
 
@@ -322,7 +323,6 @@ def _collect(
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
     """The engine's rows, at most so many, as columns; and the code of each session."""
     dtypes = {
-        "session": np.int32,
         "code": np.int32,
         "behaviour": np.uint8,
         "timestamps": np.int64,
@@ -332,12 +332,19 @@ def _collect(
     }
     # Memory is taken as rows arrive, so the surplus of these arrays costs nothing.
     columns: dict[str, NDArray[Any]] = {
-        name: np.empty(most, dtypes[name]) for name in ordered.columns
+        name: np.empty(most, dtypes[name]) for name in ordered.columns if name in dtypes
     }
+    offsets, codes = [np.empty(0, np.int64)], [np.full(1, -1)]
 
     def take(first: int, batch: "pa.RecordBatch") -> None:
-        for name, values in zip(batch.schema.names, batch.columns, strict=True):
-            columns[name][first : first + len(batch)] = numbers_of(values)
+        arrived = dict(zip(batch.schema.names, map(numbers_of, batch.columns), strict=True))
+        sessions = arrived.pop("session")
+        begins = np.flatnonzero(np.diff(sessions, prepend=codes[-1][-1]))
+        if len(begins):
+            offsets.append(first + begins)
+            codes.append(sessions[begins].astype(np.int64))
+        for name, values in arrived.items():
+            columns[name][first : first + len(batch)] = values
 
     rows, taken = 0, []
     with ThreadPoolExecutor(1) as taker:  # while the engine hands over the next batch
@@ -348,10 +355,8 @@ def _collect(
     for done in taken:
         done.result()
     columns = {name: column[:rows] for name, column in columns.items()}
-    session = columns.pop("session")
-    starts = np.flatnonzero(np.append(rows > 0, session[1:] != session[:-1]))
-    columns["offsets"] = np.append(starts, rows).astype(np.int64)
-    return columns, session[starts].astype(np.int64)
+    columns["offsets"] = np.append(np.concatenate(offsets), rows)
+    return columns, np.concatenate(codes)[1:]
 
 
 def _renamed(
@@ -398,9 +403,19 @@ def _splits(
 
 
 def _quantiles(values: NDArray[np.int64], shares: Sequence[float]) -> list[int]:
-    """The smallest values that are above the given shares of all."""
-    places = [min(int(share * len(values) + 1e-9), len(values) - 1) for share in shares]
-    return [int(value) for value in np.partition(values, places)[places]]
+    """The smallest values that are above the given shares of all, without a copy of them."""
+    low = int(values.min())
+    shift = max((int(values.max()) - low).bit_length() - 16, 0)
+    blocks = [values[first : first + _BLOCK] for first in range(0, len(values), _BLOCK)]
+    ends = np.cumsum(sum(np.bincount((b - low) >> shift, minlength=1 << 16) for b in blocks))
+    found = []
+    for share in shares:
+        place = min(int(share * len(values) + 1e-9), len(values) - 1)
+        coarse = int(np.searchsorted(ends, place, side="right"))  # the bin that holds it
+        begin = low + (coarse << shift)
+        near = np.concatenate([b[(b >= begin) & (b < begin + (1 << shift))] for b in blocks])
+        found.append(int(np.sort(near)[place - int(ends[coarse] - len(near))]))
+    return found
 
 
 def _indexed(
@@ -408,7 +423,9 @@ def _indexed(
 ) -> "tuple[NDArray[np.int32], int, pa.RecordBatch]":
     """Items numbered by raw id: first those that occur in training, then the unseen ones."""
     known = np.full(catalogue.num_rows, index == "all")
-    known[codes if index == "all" else codes[splits == TRAIN]] = True
+    for first in range(0, len(codes), _BLOCK):
+        some = slice(first, first + _BLOCK)
+        known[codes[some][splits[some] == TRAIN]] = True
     order = np.argsort(~known, kind="stable")
     renumbered = np.empty(len(order), np.int32)
     renumbered[order] = np.arange(len(order), dtype=np.int32)
@@ -470,8 +487,8 @@ def _counts(
 
 def _tally(codes: NDArray[np.uint8], names: Sequence[str]) -> dict[str, int]:
     counts = np.zeros(len(names), np.int64)
-    for first in range(0, len(codes), 1 << 20):  # bincount widens what it counts
-        counts += np.bincount(codes[first : first + (1 << 20)], minlength=len(names))
+    for first in range(0, len(codes), _BLOCK):
+        counts += np.bincount(codes[first : first + _BLOCK], minlength=len(names))
     return dict(zip(names, counts.tolist(), strict=True))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from recgym.build import Tables, build_log
+from recgym.build import Tables, _quantiles, build_log
 from recgym.engine import connect
 from recgym.errors import InvalidArgument, NothingLeft
 from recgym.log import SPLITS
@@ -373,3 +373,12 @@ def test_events_at_one_time_cannot_be_split_by_time(build, events):
     with pytest.raises(NothingLeft) as problem:
         build([replace(event, time=5 * MINUTE) for event in events], Protocol("p"))
     assert "event-time" in said(problem) and "random-session" in said(problem)
+
+
+@given(
+    st.lists(st.integers(-(2**53), 2**53) | st.integers(0, 5), min_size=1, max_size=80),
+    st.floats(0.01, 0.99),
+)
+def test_a_quantile_is_the_value_at_its_place_in_order(values, share):
+    place = min(int(share * len(values) + 1e-9), len(values) - 1)
+    assert _quantiles(np.array(values), [share]) == [sorted(values)[place]]
