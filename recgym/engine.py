@@ -221,6 +221,9 @@ def _duckdb(scratch: Path, memory: str, progress: Progress) -> Iterator[_DuckDB]
             temp_directory=str(scratch / "spill"),
             autoinstall_known_extensions=False,
         )
+        # It is asked how far it is, and must not print that itself.
+        connection.raw_sql("SET enable_progress_bar = true")
+        connection.raw_sql("SET enable_progress_bar_print = false")
     try:
         yield _DuckDB(connection, scratch, progress)
     finally:

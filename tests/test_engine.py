@@ -26,6 +26,19 @@ def test_duckdb_spills_where_memory_is_short():
     assert small.manifest.digest == large.manifest.digest
 
 
+def test_the_engine_tells_its_progress_and_prints_none(capfd):
+    stages = []
+    with connect(progress=lambda stage, share: stages.append((stage, share))) as engine:
+        slow = engine._connection.sql(
+            "SELECT sum(sqrt(a.range * b.range)) AS n FROM range(40000) a, range(20000) b"
+        )
+        engine.keep(slow, "working")
+    shares = [share for stage, share in stages if stage == "working" and share is not None]
+    assert shares == sorted(shares)
+    assert all(0 < share <= 1 for share in shares)
+    assert capfd.readouterr().out == ""
+
+
 def test_scratch_is_empty_after_a_build(tmp_path, monkeypatch):
     monkeypatch.setenv("RECGYM_HOME", str(tmp_path))
     prepare("demo", name="demo")
