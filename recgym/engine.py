@@ -117,7 +117,6 @@ class _DuckDB:
                 quote=quote,
                 escape=quote,
                 new_line=newline.encode("unicode_escape").decode(),
-                max_line_size=1 << 24,
             )
 
     def read_json(self, file: Path, columns: Mapping[str, str]) -> "ir.Table":

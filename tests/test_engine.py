@@ -29,9 +29,10 @@ def test_duckdb_spills_where_memory_is_short():
 def test_the_engine_tells_its_progress_and_prints_none(capfd):
     stages = []
     with connect(progress=lambda stage, share: stages.append((stage, share))) as engine:
-        slow = engine._connection.sql(
-            "SELECT sum(sqrt(a.range * b.range)) AS n FROM range(40000) a, range(20000) b"
-        )
+        engine._connection.raw_sql("CREATE TEMP TABLE n AS SELECT range AS k FROM range(25000)")
+        one, other = (engine._connection.table("n").rename({k: "k"}) for k in "ab")
+        pairs = one.cross_join(other)
+        slow = pairs.aggregate(n=(pairs.a * pairs.b).sqrt().sum())
         engine.keep(slow, "working")
     shares = [share for stage, share in stages if stage == "working" and share is not None]
     assert shares == sorted(shares)
