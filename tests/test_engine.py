@@ -33,8 +33,8 @@ def test_the_engine_tells_its_progress_and_prints_none(capfd):
         one, other = (engine._connection.table("n").rename({k: "k"}) for k in "ab")
         pairs = one.cross_join(other)
         slow = pairs.aggregate(n=(pairs.a * pairs.b).sqrt().sum())
-        engine.keep(slow, "working")
-    shares = [share for stage, share in stages if stage == "working" and share is not None]
+        list(engine.batches(slow))
+    shares = [share for stage, share in stages if stage == "ordering" and share is not None]
     assert shares == sorted(shares)
     assert all(0 < share <= 1 for share in shares)
     assert capfd.readouterr().out == ""
