@@ -513,17 +513,28 @@ def _catalogue(engine: Engine, items: "ir.Table", described: "ir.Table | None") 
         return table[name].fill_null("") if name in table.columns else ibis.literal("")
 
     more = [name for name in table.columns if name not in ("item", "code", "title", "topics")]
-    texts = {name: text(name) for name in ("title", *more)}
-    topics = text("topics").split("|").filter(lambda topic: topic != "")
-    named = table.select(
-        item="code", raw_id=table.item.cast("string"), **texts, topics=topics, _all=text("topics")
-    )
-    fetched = engine.fetch(named.order_by(["item", *texts, "_all"])).drop("_all")
+    texts = {name: text(name) for name in ("title", *more, "topics")}
+    named = table.select(item="code", raw_id=table.item.cast("string"), **texts)
+    fetched = engine.fetch(named.order_by(["item", *texts]))
     first = np.flatnonzero(np.diff(numbers_of(fetched["item"].combine_chunks()), prepend=-1))
     fetched = fetched.take(arrow_of(first))  # of an item described twice, one row
-    kinds = [pa.int32(), *[pa.large_string()] * (1 + len(texts)), pa.list_(pa.large_string())]
-    fetched = fetched.cast(pa.schema(zip(fetched.column_names, kinds, strict=True)))
-    return fetched.combine_chunks().to_batches()[0]
+    columns = {name: _strings(fetched[name]) for name in ("raw_id", *texts)}
+    columns["topics"] = _topics(columns["topics"])
+    columns = {"item": fetched["item"].combine_chunks().cast(pa.int32()), **columns}
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _topics(text: "pa.Array") -> "pa.Array":
+    """Lists of what stands between bars: engines disagree on how to split at one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lists = pc.split_pattern(text, "|")
+    topics, item = lists.flatten(), numbers_of(pc.list_parent_indices(lists))
+    named = np.flatnonzero(numbers_of(pc.binary_length(topics)))
+    ends = np.cumsum(np.bincount(item[named], minlength=len(text)))
+    offsets = np.append(0, ends).astype(np.int32)
+    return pa.ListArray.from_arrays(arrow_of(offsets), topics.take(arrow_of(named)))
 
 
 def _strings(ids: "pa.ChunkedArray") -> "pa.Array":
