@@ -15,7 +15,7 @@ from recgym.home import writing
 from recgym.kinds import Kind, Number, Text, Time
 from recgym.log import InteractionLog
 from recgym.protocols import Protocol, protocol_named
-from recgym.reading import read_typed
+from recgym.reading import need_columns, read_typed
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -195,13 +195,8 @@ def typed_tables(
 ) -> Tables:
     """Tables from columns that have types already: frames and Parquet files."""
     kinds = columns.kinds(events)
-    for name in (*kinds, *([columns.time] if columns.time else [])):
-        if name not in events.columns:
-            raise BadRawData(
-                f"{origin} has no column '{name}'; it has {', '.join(events.columns)}. Name the "
-                "columns that hold the user, the item and the time."
-            )
     if columns.time:
+        need_columns(events, [columns.time], origin)
         moments = events[columns.time]
         if moments.type().is_temporal():
             events = events.mutate(**{columns.time: engine.micros(moments.cast("timestamp"))})

@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,12 +84,7 @@ def read_typed(
     engine: Engine, table: "ir.Table", columns: Mapping[str, Kind], origin: str
 ) -> "ir.Table":
     """The named columns of a table that has types already, every value checked."""
-    for name in columns:
-        if name not in table.columns:
-            raise BadRawData(
-                f"{origin} has no column '{name}'; it has {', '.join(table.columns)}. Name the "
-                "columns that hold the user, the item and the time."
-            )
+    need_columns(table, columns, origin)
     try:
         typed = table.select(
             **{name: kind.typed(table[name], engine) for name, kind in columns.items()}
@@ -104,6 +99,16 @@ def read_typed(
     except EngineError as problem:
         raise BadRawData(f"{origin} cannot be read. {problem}") from None
     return kept
+
+
+def need_columns(table: "ir.Table", names: Iterable[str], origin: str) -> None:
+    """Refuse a table that lacks one of these columns."""
+    for name in names:
+        if name not in table.columns:
+            raise BadRawData(
+                f"{origin} has no column '{name}'; it has {', '.join(table.columns)}. Name the "
+                "columns that hold the user, the item and the time."
+            )
 
 
 class _Wrong(Exception):
