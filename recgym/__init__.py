@@ -5,22 +5,37 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium  # noqa: F401
 import minari  # noqa: F401
+from minari.dataset import _storages
+
+import recgym.envs  # noqa: F401  # registers the ids
 
 if TYPE_CHECKING:
+    from recgym.bridges import to_d3rlpy
     from recgym.errors import RecGymError
+    from recgym.export import to_minari
     from recgym.frame import log_from_frame
     from recgym.home import load_log
     from recgym.log import InteractionLog
     from recgym.sources import prepare
 
 __version__ = "0.1.0"
-__all__ = ["InteractionLog", "RecGymError", "load_log", "log_from_frame", "prepare"]
+__all__ = [
+    "InteractionLog",
+    "RecGymError",
+    "load_log",
+    "log_from_frame",
+    "prepare",
+    "to_d3rlpy",
+    "to_minari",
+]
 _HOMES = {
     "InteractionLog": "recgym.log",
     "RecGymError": "recgym.errors",
     "load_log": "recgym.home",
     "log_from_frame": "recgym.frame",
     "prepare": "recgym.sources",
+    "to_d3rlpy": "recgym.bridges",
+    "to_minari": "recgym.export",
 }
 
 
@@ -29,3 +44,10 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'recgym' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def _column_storage() -> Any:
+    return import_module("recgym.minari_format").ColumnStorage
+
+
+_storages._registry["recgym"] = _column_storage  # private to Minari, hence its pin

@@ -3,6 +3,7 @@
 RecGymError (a gymnasium.error.Error)
 ├── BadRawData       a raw file does not say what its source promises
 ├── BadLog           a log on disk is damaged, incomplete or of another version
+├── BadDataset       a dataset on disk is damaged, incomplete or of another version
 ├── NothingLeft      filters, splits or windows leave nothing to build
 ├── InvalidArgument  a value given by the caller cannot be used (also a ValueError)
 ├── UnknownName      no log, source or protocol of that name; close names are suggested
@@ -27,6 +28,10 @@ class BadRawData(RecGymError):
 
 class BadLog(RecGymError):
     """Raised when a log on disk is damaged, incomplete or of another version."""
+
+
+class BadDataset(RecGymError):
+    """Raised when a dataset on disk is damaged, incomplete or of another version."""
 
 
 class NothingLeft(RecGymError):

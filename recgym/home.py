@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recgym.errors import Busy, InvalidArgument, OutOfRoom, UnknownName
-from recgym.log import InteractionLog
+from recgym.log import HOMES, InteractionLog
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -66,34 +66,9 @@ def remove_log(name: str) -> None:
 
 @contextmanager
 def writing(name: str, *, replace: bool = False) -> Iterator[Path]:
-    """The path of a log that no other process writes meanwhile.
-
-    The lock dies with its process, and what a killed one left behind is swept away here.
-    """
+    """The path of a log that no other process writes meanwhile."""
     path = log_path(name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = (path.parent / f".{name}.lock").open("w")
-    except OSError as problem:
-        raise OutOfRoom(
-            f"Nothing can be written to {path.parent} ({problem.strerror}). Point RECGYM_HOME at "
-            "a folder that can be written to."
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(
-                f"Another process is building or removing '{name}'. Wait for it, or use another "
-                "--name."
-            ) from None
-        mark = "?" * 8  # not a star: that would fit what belongs to a log named f"{name}.more"
-        for left in path.parent.glob(f".{name}.{mark}.old"):
-            if not path.exists():  # it was killed between the two renames of a replacement
-                left.rename(path)
-        for kind in ("old", "part"):
-            for left in path.parent.glob(f".{name}.{mark}.{kind}"):
-                shutil.rmtree(left, ignore_errors=True)
+    with sole_writer(path, "log", path.with_name(f".{name}.lock")):
         shutil.rmtree(scratch_path(name), ignore_errors=True)
         if path.exists() and not replace:
             raise InvalidArgument(
@@ -104,3 +79,38 @@ def writing(name: str, *, replace: bool = False) -> Iterator[Path]:
             yield path
         finally:
             shutil.rmtree(scratch_path(name), ignore_errors=True)
+
+
+@contextmanager
+def sole_writer(path: Path, kind: str, lock: Path) -> Iterator[None]:
+    """Keep other processes from writing a folder meanwhile: they ask for the same lock.
+
+    It dies with its process, and what a killed one left behind is swept away here.
+    """
+    name = path.name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as problem:
+        raise OutOfRoom(
+            f"Nothing can be written to {path.parent} ({problem.strerror}). Point {HOMES[kind]} "
+            "at a folder that can be written to."
+        ) from None
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(
+                f"Another process is building or removing '{name}'. Wait for it, or use another "
+                "--name."
+            ) from None
+        mark = "?" * 8  # not a star: that would fit what belongs to a log named f"{name}.more"
+        for left in path.parent.glob(f".{name}.{mark}.old"):
+            if not path.exists():  # it was killed between the two renames of a replacement
+                left.rename(path)
+        for end in ("old", "part"):
+            for left in path.parent.glob(f".{name}.{mark}.{end}"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(held)

@@ -41,6 +41,7 @@ OPTIONAL_ROW_COLUMNS = {
 }
 SESSION_COLUMNS = {"terminated": "bool"}  # an end that the source shows; otherwise truncated
 STATE_COLUMNS = {"state_items": "int32", "state_behaviours": "uint8"}  # present with ranks
+HOMES = {"log": "RECGYM_HOME", "dataset": "MINARI_DATASETS_PATH"}  # where each kind of data lives
 _CHUNK = 4096  # windows gathered at once: their indices stay in the cache
 
 
@@ -82,12 +83,12 @@ class Manifest:
             "n_items": self.n_items,
             "time": self.time,
         }
-        return _sha256_of_json(content)
+        return sha256_of_json(content)
 
     def write(self, file: Path) -> None:
         """Write as JSON, with a hash of itself."""
         content = asdict(self)
-        content["manifest_sha256"] = _sha256_of_json(content)
+        content["manifest_sha256"] = sha256_of_json(content)
         file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
@@ -110,7 +111,7 @@ class Manifest:
                 "Rebuild the log, or install the recgym that wrote it."
             )
         stated = content.pop("manifest_sha256", None)
-        if stated != _sha256_of_json(content) or set(content) != {f.name for f in fields(cls)}:
+        if stated != sha256_of_json(content) or set(content) != {f.name for f in fields(cls)}:
             raise BadLog(f"{file} was changed after it was written. {rebuild}")
         content["columns"] = {name: Column(**c) for name, c in content["columns"].items()}
         return cls(**content)
@@ -189,9 +190,35 @@ class InteractionLog:
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """The rows of a split, in order."""
+        return np.flatnonzero(self.splits == self.split_code(split))
+
+    def episodes(self, split: Split) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]:
+        """The rows of a split that make its episodes, how many each has, and which terminate.
+
+        An episode is what a session has of the split. Rows whose item is unseen in training are
+        left out, as no action can name them; an episode that ends before its session is truncated.
+        """
+        wanted = (self.splits == self.split_code(split)) & (self.items < self.n_items)
+        before = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(wanted, out=before[1:])
+        lengths = np.diff(before[self.offsets])
+        sessions = np.flatnonzero(lengths)
+        rows, lengths = np.flatnonzero(wanted), lengths[sessions]
+        last = rows[np.cumsum(lengths) - 1]
+        ends = self.terminated[sessions] & (last + 1 == self.offsets[sessions + 1])
+        inside = np.ones(len(rows), bool)  # does the next row follow in the same episode?
+        inside[np.cumsum(lengths) - 1] = False
+        here = rows[inside]
+        after = rows[1:][inside[:-1]]
+        if (self.depths[after] != self.depths[here] + self.in_state[here]).any():
+            raise BadLog(f"{self.path}: the {split} rows of a session are not consecutive.")
+        return rows, lengths, ends
+
+    def split_code(self, split: Split) -> int:
+        """The number that stands for a split in `splits`."""
         if split not in SPLITS:
             raise InvalidArgument(f"No split is named {split!r}. Known: {', '.join(SPLITS)}.")
-        return np.flatnonzero(self.splits == SPLITS.index(split))
+        return SPLITS.index(split)
 
     def sessions_of(self, rows: ArrayLike) -> NDArray[np.int64]:
         """The session of each row."""
@@ -238,7 +265,6 @@ class InteractionLog:
         if not len(column):
             windows.fill(pad)
             return windows
-        steps = np.arange(length)
         for first in range(0, len(positions), _CHUNK):
             rows, window = positions[first : first + _CHUNK], windows[first : first + _CHUNK]
             stops = rows if self._ranks is None else self._ranks.take(rows)
@@ -246,9 +272,7 @@ class InteractionLog:
             if after:
                 joins = self.in_state.take(rows)
                 stops, depths = stops + joins, depths + joins
-            places = (stops - np.minimum(depths, length))[:, None] + steps
-            column.take(places, mode="clip", out=window)  # what lies past a history is padded next
-            np.copyto(window, pad, where=places >= stops[:, None])
+            fill_windows(window, column, stops, depths, pad)
         return windows
 
     def verify(self) -> str:
@@ -301,6 +325,16 @@ class InteractionLog:
         return batch
 
 
+def fill_windows(
+    window: NDArray[Any], column: NDArray[Any], stops: NDArray[Any], depths: NDArray[Any], pad: int
+) -> None:
+    """Fill each row with the last of the `depths` values before its stop, then with pads."""
+    length = window.shape[1]
+    places = (stops - np.minimum(depths, length))[:, None] + np.arange(length)
+    column.take(places, mode="clip", out=window)  # what lies past a stop is padded next
+    np.copyto(window, pad, where=places >= stops[:, None])
+
+
 def write_log(path: Path, manifest: Manifest, columns: Mapping[str, Any]) -> InteractionLog:
     """Write a log into the folder `path` and open it; nothing is there until all of it is."""
     with log_writer(path) as writer:
@@ -313,7 +347,7 @@ def write_log(path: Path, manifest: Manifest, columns: Mapping[str, Any]) -> Int
 @contextmanager
 def log_writer(path: Path) -> Iterator["LogWriter"]:
     """What makes a log at `path`, which appears or is replaced when the block has succeeded."""
-    with replacing(path) as folder, ThreadPoolExecutor() as pool:
+    with replacing(path, "log") as folder, ThreadPoolExecutor() as pool:
         yield LogWriter(folder, pool)
 
 
@@ -359,10 +393,10 @@ def _write_column(folder: Path, name: str, values: Any) -> Column:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, kind: str) -> Iterator[Path]:
     """A new folder that takes the place of `path` when the block succeeds, and else vanishes."""
     mark = uuid.uuid4().hex[:8]
-    folder, old = (path.parent / f".{path.name}.{mark}.{kind}" for kind in ("part", "old"))
+    folder, old = (path.parent / f".{path.name}.{mark}.{end}" for end in ("part", "old"))
     try:
         folder.mkdir(parents=True)
         yield folder
@@ -376,8 +410,8 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
     except OSError as problem:
         raise OutOfRoom(
-            f"The log could not be written to {path.parent}: {problem.strerror or problem}. "
-            "Free some space, or point RECGYM_HOME at another disk; nothing was changed."
+            f"The {kind} could not be written to {path.parent}: {problem.strerror or problem}. "
+            f"Free some space, or point {HOMES[kind]} at another disk; nothing was changed."
         ) from problem
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -462,6 +496,7 @@ def _describe(batch: "pa.RecordBatch") -> str:
     return ", ".join(f"{field.name} {field.type}" for field in batch.schema)
 
 
-def _sha256_of_json(content: Mapping[str, Any]) -> str:
+def sha256_of_json(content: Mapping[str, Any]) -> str:
+    """A hash of JSON content, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -15,8 +15,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory, monkeypatch):
-    """No test touches a user's logs."""
+    """No test touches a user's logs and datasets."""
     monkeypatch.setenv("RECGYM_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,647 @@
+"""Episodes as columns: from Minari's buffers, to Arrow and back, and cut into episodes again.
+
+A step column has a row for each action, a state column one more for each episode. A column is
+named by where it stands in the observation, action or info: `observations/history`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from recgym.errors import InvalidArgument, printable
+from recgym.log import arrow_of, fill_windows, numbers_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+NONE = -1  # a step that consumed nothing
+_FLAGS = ("terminations", "truncations")
+_CHUNK = 4096  # windows gathered at once
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes side by side.
+
+    A history window is no column of its own: the step column `consumed/<name>` says what joined
+    it, or NONE, and `contexts` what it held at the start of each episode.
+    """
+
+    lengths: NDArray[np.int64]  # (episodes,): actions of each
+    steps: dict[str, Any]  # NumPy arrays, or Arrow arrays of text
+    states: dict[str, Any]
+    contexts: dict[str, tuple[NDArray[np.int32], NDArray[np.int64]]] = field(default_factory=dict)
+    # ... values, and the offsets of each episode's
+    metadata: "pa.Array | None" = None  # what else is known of an episode, as JSON
+    dtypes: dict[str, Any] = field(default_factory=dict)  # where they differ from the column's
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+        return len(self.lengths)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each episode's steps begin, and where the last one's end."""
+        return _offsets(self.lengths)
+
+    def take(self, which: NDArray[np.int64]) -> "Episodes":
+        """Some of the episodes, in that order, without their metadata."""
+        lengths, starts = self.lengths[which], self.offsets[which]
+        steps, states = _rows(starts, lengths), _rows(starts + which, lengths + 1)
+        contexts = {}
+        for name, (values, offsets) in self.contexts.items():
+            sizes = offsets[which + 1] - offsets[which]
+            contexts[name] = (_pick(values, _rows(offsets[which], sizes)), _offsets(sizes))
+        return Episodes(
+            lengths,
+            {name: _pick(column, steps) for name, column in self.steps.items()},
+            {name: _pick(column, states) for name, column in self.states.items()},
+            contexts,
+            dtypes=self.dtypes,
+        )
+
+    def at_steps(self, name: str) -> Any:
+        """A fresh step column, as users see it."""
+        return self._fresh(name, self.steps[name])
+
+    def at_states(self, name: str, last: bool = True) -> Any:
+        """A fresh state column; without the last state of each episode if that is not wanted."""
+        column = self.states[name]
+        if not last:
+            column = _pick(column, _rows(self.offsets[:-1] + np.arange(len(self)), self.lengths))
+        return self._fresh(name, column)
+
+    def windows(self, name: str, length: int, pad: int, last: bool = True) -> NDArray[np.int32]:
+        """The history window of every state: what was consumed before, right-padded."""
+        consumed, (context, offsets) = self.steps[f"consumed/{name}"], self.contexts[name]
+        sizes = np.diff(offsets)
+        joins = consumed != NONE
+        joined = _offsets(joins)
+        counts = np.diff(joined[self.offsets])
+        starts = _offsets(sizes + counts)[:-1]
+        tape = consumed
+        if len(context) or not joins.all():  # what each episode's windows slide over
+            tape = np.empty(len(context) + int(joined[-1]), np.int32)
+            tape[_rows(starts, sizes)] = context
+            tape[_rows(starts + sizes, counts)] = consumed[joins]
+        states = self.lengths + last
+        steps = _rows(self.offsets[:-1], states)  # actions taken before each state
+        depths = joined[steps] + np.repeat(sizes - joined[self.offsets[:-1]], states)
+        stops = depths + np.repeat(starts, states)
+        windows = np.full((len(stops), length), pad, np.int32)
+        for first in range(0, len(stops) if len(tape) else 0, _CHUNK):
+            chunk = slice(first, first + _CHUNK)
+            fill_windows(windows[chunk], tape, stops[chunk], depths[chunk], pad)
+        return windows
+
+    def observations(self, space: spaces.Space[Any], last: bool = True) -> Any:
+        """The observations of all states, in the form of their space."""
+        return _tree(space, "observations", lambda name, leaf: self._leaf(name, leaf, last))
+
+    def actions(self, space: spaces.Space[Any]) -> Any:
+        """The actions of all steps, in the form of their space."""
+        return _tree(space, "actions", lambda name, leaf: self.at_steps(name))
+
+    def infos(self) -> dict[str, Any]:
+        """The infos, nested as they came."""
+        infos: dict[str, Any] = {}
+        for get, columns in ((self.at_states, self.states), (self.at_steps, self.steps)):
+            for name in columns:
+                root, *path = map(_unescaped, name.split("/"))
+                if root == "infos":
+                    branch = infos
+                    for key in path[:-1]:
+                        branch = branch.setdefault(key, {})
+                    branch[path[-1]] = get(name)
+        return infos
+
+    def cut(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    ) -> Iterator[dict[str, Any]]:
+        """One dictionary for each episode, in the form that Minari hands out."""
+        observations, infos = self.observations(observation_space), self.infos()
+        late = {name for name in self.steps if name.startswith("infos/")}
+        actions = self.actions(action_space)
+        rewards, ends, stops = (self.at_steps(name) for name in ("rewards", *_FLAGS))
+        for episode, (first, end) in enumerate(pairwise(self.offsets.tolist())):
+            begin, stop = first + episode, end + episode + 1
+            yield {
+                "observations": _cut(observations, begin, stop),
+                "actions": _cut(actions, first, end),
+                "rewards": rewards[first:end],
+                "terminations": ends[first:end],
+                "truncations": stops[first:end],
+                "infos": (
+                    _cut_infos(infos, "infos", late, (first, end), (begin, stop))
+                    if late
+                    else _cut(infos, begin, stop)
+                ),
+            }
+
+    def _leaf(self, name: str, space: spaces.Space[Any], last: bool) -> Any:
+        """The observations of a leaf space, put together of its pieces."""
+        if name in self.states:
+            return self.at_states(name, last)
+        pieces = [
+            (
+                self.windows(piece, places.stop - places.start, pad, last)
+                if piece in self.contexts
+                else self.at_states(piece, last),
+                places,
+            )
+            for piece, places, pad in _pieces(name, space)
+        ]
+        if len(pieces) == 1:
+            return pieces[0][0].astype(space.dtype, copy=False)
+        whole = np.empty((len(pieces[0][0]), *(space.shape or ())), space.dtype)
+        for values, places in pieces:
+            whole[:, places] = values
+        return whole
+
+    def _fresh(self, name: str, column: Any) -> Any:
+        if not isinstance(column, np.ndarray):
+            return column.to_pylist()
+        return np.array(column, self.dtypes.get(name, column.dtype))
+
+
+# ------------------------------------------------------------------------------ from buffers
+
+
+def from_buffers(
+    buffers: Sequence["EpisodeBuffer"],
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    first: int = 0,
+) -> Episodes:
+    """Put buffers side by side, and refuse what their spaces do not hold."""
+    lengths = np.fromiter((len(buffer.rewards) for buffer in buffers), np.int64, len(buffers))
+    reader = _Reader(lengths, first)
+    if not lengths.all():
+        reader.refuse(int(np.argmin(lengths)), "is empty: an episode has one action or more")
+    steps: dict[str, Any] = {}
+    states: dict[str, Any] = {}
+    for root, space, extra in (
+        ("observations", observation_space, 1),
+        ("actions", action_space, 0),
+    ):
+        columns = states if extra else steps
+        parts = [getattr(buffer, root) for buffer in buffers]
+        for name, leaf, values in reader.branches(root, space, parts):
+            columns[name] = reader.in_space(name, leaf, values, extra)
+    steps["rewards"] = reader.rewards([buffer.rewards for buffer in buffers])
+    for name in _FLAGS:
+        steps[name] = reader.flags(name, [getattr(buffer, name) for buffer in buffers])
+    for name, column, late in reader.infos("infos", [buffer.infos or {} for buffer in buffers]):
+        (steps if late else states)[name] = column
+    metadata = [_metadata(seed=buffer.seed, options=buffer.options) for buffer in buffers]
+    whole = Episodes(lengths, steps, states, metadata=_texts(metadata) if any(metadata) else None)
+    for name, leaf in _leaves(observation_space, "observations"):
+        _compress(whole, name, leaf)
+    return whole
+
+
+class _Reader:
+    """Reads the same place of many buffers; knows which episode to blame."""
+
+    def __init__(self, lengths: NDArray[np.int64], first: int) -> None:
+        self.lengths, self.first = lengths, first
+
+    def refuse(self, episode: int, fault: str) -> None:
+        raise InvalidArgument(f"Episode {self.first + episode} {fault}; nothing was stored.")
+
+    def refuse_row(self, row: int, extra: int, fault: str) -> None:
+        """Blame the episode and the step of a row of a column."""
+        offsets = _offsets(self.lengths + extra)
+        episode = int(np.searchsorted(offsets, row, side="right")) - 1
+        self.refuse(episode, f"{fault} at step {row - offsets[episode]}")
+
+    def branches(
+        self, name: str, space: spaces.Space[Any], parts: list[Any]
+    ) -> Iterator[tuple[str, spaces.Space[Any], list[Any]]]:
+        """Every leaf of a space with its part of every buffer."""
+        if isinstance(space, spaces.Dict | spaces.Tuple):
+            nested = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space)
+            for key, sub in nested:
+                below = [
+                    self._branch(episode, name, space, part, key)
+                    for episode, part in enumerate(parts)
+                ]
+                yield from self.branches(f"{name}/{_escaped(key)}", sub, below)
+        else:
+            yield name, space, parts
+
+    def _branch(
+        self, episode: int, name: str, space: spaces.Space[Any], part: Any, key: Any
+    ) -> Any:
+        nested = Mapping if isinstance(space, spaces.Dict) else tuple
+        try:
+            if isinstance(part, nested) and len(part) == len(space):  # type: ignore[arg-type]
+                return part[key]
+            if isinstance(part, list) and all(len(one) == len(space) for one in part):  # type: ignore[arg-type]
+                return [one[key] for one in part]
+        except (KeyError, TypeError):
+            pass
+        self.refuse(episode, f"has {name} that do not fit {_short(space)}: {_short(part)}")
+
+    def column(self, name: str, parts: list[Any], extra: int) -> Any:
+        """One array of numbers, or one Arrow array of text, out of every buffer's part."""
+        kinds = set(map(type, parts))
+        sizes = np.array([_size(part) for part in parts])
+        wanted = self.lengths + extra
+        if (sizes != wanted).any():
+            episode = int(np.argmax(sizes != wanted))
+            self.refuse(
+                episode,
+                f"has {self.lengths[episode]} rewards and {sizes[episode]} {name}, where "
+                f"{wanted[episode]} belong",
+            )
+        if isinstance(parts[0][0], str | bytes):
+            texts = list(chain.from_iterable(parts))
+            if not all(isinstance(text, str | bytes) for text in texts):
+                self._refuse_ragged(name, parts)
+            return _texts(  # HDF5 hands out text as bytes
+                text.decode() if isinstance(text, bytes) else text for text in texts
+            )
+        try:
+            if kinds == {np.ndarray}:
+                values = np.concatenate(parts)
+            else:
+                values = _stacked(list(chain.from_iterable(parts)))
+        except (ValueError, TypeError):
+            self._refuse_ragged(name, parts)
+        if values.dtype.kind not in "biuf":
+            self._refuse_ragged(name, parts)
+        return values
+
+    def _refuse_ragged(self, name: str, parts: list[Any]) -> None:
+        first = _shape(parts[0][0])
+        for episode, part in enumerate(parts):
+            for step, value in enumerate(part):
+                if (found := _shape(value)) != first:
+                    self.refuse(
+                        episode, f"has ragged {name}: {found} at step {step}, and {first} before"
+                    )
+        self.refuse(0, f"has {name} of {first}: numbers, text and arrays of one shape fit here")
+
+    def in_space(self, name: str, space: spaces.Space[Any], parts: list[Any], extra: int) -> Any:
+        """The column of a leaf space, every value of which the space contains."""
+        values = self.column(name, parts, extra)
+        if isinstance(space, spaces.Text):
+            if isinstance(values, np.ndarray):
+                self.refuse(0, f"has numbers as {name}, where text belongs")
+            for row, text in enumerate(values.to_pylist()):
+                if not (
+                    space.min_length <= len(text) <= space.max_length
+                    and space.character_set.issuperset(text)
+                ):
+                    fault = f"has {name} outside {_short(space)}: '{printable(text)}'"
+                    self.refuse_row(row, extra, fault)
+            return values
+        if not isinstance(values, np.ndarray):
+            self.refuse(0, f"has text as {name}, where {_short(space)} belongs")
+        shape = space.shape or ()
+        if values.shape[1:] != shape and values.size == len(values) * int(np.prod(shape)):
+            values = values.reshape(-1, *shape)
+        if values.shape[1:] != shape:
+            self.refuse(
+                0, f"has {name} of shape {values.shape[1:]}, and {_short(space)} has shape {shape}"
+            )
+        if 0 in shape:
+            self.refuse(0, f"has {name} of shape {shape}, which hold nothing")
+        low, high = _bounds(space)
+        flat = values.reshape(len(values), -1)
+        low, high = np.broadcast_to(low, shape).ravel(), np.broadcast_to(high, shape).ravel()
+        if not ((flat.min(0) >= low).all() and (flat.max(0) <= high).all()):  # NaN: neither
+            row = int(np.argmin(((flat >= low) & (flat <= high)).all(1)))
+            found = printable(str(values[row].tolist()))
+            self.refuse_row(row, extra, f"has {name} outside {_short(space)}: {found}")
+        if values.dtype != space.dtype:
+            cast = values.astype(space.dtype)
+            if np.array_equal(cast, values):
+                return cast
+            if values.dtype.kind != cast.dtype.kind:  # a wider float is kept as it came
+                row = int(np.argmax((cast != values).reshape(len(values), -1).any(1)))
+                found = printable(str(values[row].tolist()))
+                self.refuse_row(row, extra, f"has {name} that are no {space.dtype}: {found}")
+        return values
+
+    def rewards(self, parts: list[Any]) -> NDArray[Any]:
+        values = self.column("rewards", parts, 0)
+        if not isinstance(values, np.ndarray) or values.size != len(values):
+            self.refuse(0, "has rewards that are not one number for each step")
+        values = values.reshape(-1)
+        if not np.isfinite(values).all():
+            row = int(np.argmin(np.isfinite(values)))
+            self.refuse_row(row, 0, f"has the reward {values[row]}")
+        return np.asarray(values)
+
+    def flags(self, name: str, parts: list[Any]) -> NDArray[np.bool_]:
+        values = self.column(name, parts, 0)
+        if not isinstance(values, np.ndarray) or not np.isin(values, (0, 1)).all():
+            self.refuse(0, f"has {name} other than True and False")
+        return np.asarray(values.reshape(-1), bool)
+
+    def infos(self, name: str, parts: list[Any]) -> Iterator[tuple[str, Any, bool]]:
+        """Every leaf of the infos, and whether it comes after the step, without a first one."""
+        keys = list(parts[0])
+        for episode, part in enumerate(parts):
+            if set(part) != set(keys):
+                found = ", ".join(map(str, sorted(set(part) ^ set(keys), key=str)))
+                self.refuse(episode, f"has other {name} than the first one: {found}")
+        for key in keys:
+            below, path = [part[key] for part in parts], f"{name}/{_escaped(key)}"
+            if isinstance(below[0], tuple):
+                below = [dict(enumerate(one)) for one in below]
+            if isinstance(below[0], Mapping):
+                if not all(isinstance(one, Mapping) for one in below):
+                    self.refuse(0, f"has {path} of another form than the others")
+                yield from self.infos(path, below)
+            else:
+                late = [_size(one) for one in below] == self.lengths.tolist()
+                yield path, self.column(path, below, 0 if late else 1), late
+
+
+def _compress(episodes: Episodes, name: str, space: spaces.Space[Any]) -> None:
+    """Replace a leaf by its pieces, and what slides by what was consumed, where that is exact."""
+    pieces = _pieces(name, space)
+    values = episodes.states[name]
+    if (len(pieces) == 1 and pieces[0][2] < 0) or values.dtype != space.dtype:
+        return
+    del episodes.states[name]
+    for piece, places, pad in pieces:
+        part = values[:, places] if len(pieces) > 1 else values
+        if pad < 0 or not _slides(episodes, piece, part, pad):
+            episodes.states[piece] = part
+
+
+def _slides(episodes: Episodes, piece: str, windows: NDArray[Any], pad: int) -> bool:
+    """Guess what every step consumed, rebuild all windows from the guess, and compare."""
+    sizes = (windows != pad).sum(1)
+    newest = windows[np.arange(len(windows)), np.maximum(sizes, 1) - 1]
+    changed = (windows[1:] != windows[:-1]).any(1)
+    starts = episodes.offsets[:-1] + np.arange(len(episodes))
+    after = _rows(starts, episodes.lengths)  # the change between a state and its next one
+    first = windows[starts]
+    consumed = np.where(changed[after], newest[1:][after], NONE).astype(np.int32)
+    context = first[np.arange(first.shape[1]) < sizes[starts, None]].astype(np.int32)
+    episodes.steps[f"consumed/{piece}"] = consumed
+    episodes.contexts[piece] = (context, _offsets(sizes[starts]))
+    if np.array_equal(episodes.windows(piece, windows.shape[1], pad), windows):
+        episodes.dtypes[piece] = windows.dtype
+        return True
+    del episodes.steps[f"consumed/{piece}"], episodes.contexts[piece]
+    return False
+
+
+# ---------------------------------------------------------------------------------- to Arrow
+
+
+def to_arrow(episodes: Episodes) -> "pa.RecordBatch":
+    """One row for each episode: lists of steps, of states and of what windows held before."""
+    import pyarrow as pa
+
+    dtypes = dict(episodes.dtypes)
+    columns = {"steps": _lists(episodes.lengths, episodes.steps, dtypes)}
+    if episodes.states:
+        columns["states"] = _lists(episodes.lengths + 1, episodes.states, dtypes)
+    for name, (values, offsets) in episodes.contexts.items():
+        columns[f"context/{name}"] = pa.LargeListArray.from_arrays(
+            arrow_of(offsets), arrow_of(values)
+        )
+    if episodes.metadata is not None:
+        columns["metadata"] = episodes.metadata
+    dtypes = {name: np.dtype(dtype).str for name, dtype in dtypes.items()}
+    schema = pa.schema(
+        [pa.field(name, column.type) for name, column in columns.items()],
+        metadata={"dtypes": json.dumps(dtypes, sort_keys=True)},
+    )
+    return pa.record_batch(list(columns.values()), schema=schema)
+
+
+def from_arrow(batch: "pa.RecordBatch") -> Episodes:
+    """The episodes of a record batch, without a copy."""
+    tables: dict[str, dict[str, Any]] = {"steps": {}, "states": {}}
+    dtypes = {n: np.dtype(d) for n, d in json.loads(batch.schema.metadata[b"dtypes"]).items()}
+    contexts = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name in tables:
+            for place, leaf in enumerate(column.type.value_type):
+                tables[name][leaf.name] = _column(column.values.field(place), leaf, dtypes)
+        elif name.startswith("context/"):
+            arrays = (numbers_of(column.values), numbers_of(column.offsets))
+            contexts[name.removeprefix("context/")] = arrays
+    lengths = np.diff(numbers_of(batch.column("steps").offsets))
+    metadata = batch.column("metadata") if "metadata" in batch.schema.names else None
+    return Episodes(lengths, tables["steps"], tables["states"], contexts, metadata, dtypes)
+
+
+def _lists(
+    lengths: NDArray[np.int64], columns: dict[str, Any], dtypes: dict[str, Any]
+) -> "pa.LargeListArray":
+    import pyarrow as pa
+
+    arrays, fields = [], []
+    for name, values in columns.items():
+        metadata = None
+        if isinstance(values, np.ndarray):
+            if values.dtype == bool:
+                dtypes[name] = values.dtype
+            elif values.dtype == np.int64 and _fits_int32(values):
+                dtypes[name], values = values.dtype, values.astype(np.int32)
+            shape = values.shape[1:]
+            values = arrow_of(values.reshape(-1))
+            if shape:
+                metadata = {"shape": json.dumps(shape)}
+                values = pa.FixedSizeListArray.from_arrays(values, int(np.prod(shape)))
+        arrays.append(values)
+        fields.append(pa.field(name, values.type, metadata=metadata))
+    struct = pa.StructArray.from_arrays(arrays, fields=fields)
+    return pa.LargeListArray.from_arrays(arrow_of(_offsets(lengths)), struct)
+
+
+def _column(values: "pa.Array", leaf: "pa.Field", dtypes: dict[str, Any]) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_large_string(values.type):
+        return values
+    if pa.types.is_fixed_size_list(values.type):
+        shape = json.loads(leaf.metadata[b"shape"])
+        return numbers_of(values.flatten()).reshape(-1, *shape)
+    numbers = numbers_of(values)
+    return numbers.view(bool) if dtypes.get(leaf.name) == np.bool_ else numbers
+
+
+# -------------------------------------------------------------------------------- small parts
+
+
+def _leaves(space: spaces.Space[Any], name: str) -> Iterator[tuple[str, spaces.Space[Any]]]:
+    if isinstance(space, spaces.Dict):
+        for key, sub in space.spaces.items():
+            yield from _leaves(sub, f"{name}/{_escaped(key)}")
+    elif isinstance(space, spaces.Tuple):
+        for place, sub in enumerate(space.spaces):
+            yield from _leaves(sub, f"{name}/{place}")
+    else:
+        yield name, space
+
+
+def _tree(space: spaces.Space[Any], name: str, leaf: Callable[[str, Any], Any]) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {
+            key: _tree(sub, f"{name}/{_escaped(key)}", leaf) for key, sub in space.spaces.items()
+        }
+    if isinstance(space, spaces.Tuple):
+        return tuple(_tree(sub, f"{name}/{key}", leaf) for key, sub in enumerate(space.spaces))
+    return leaf(name, space)
+
+
+def _pieces(name: str, space: spaces.Space[Any]) -> list[tuple[str, slice, int]]:
+    """The stretches of a flat Box that have equal bounds, each with its pad if it may slide.
+
+    A stretch of item codes, from 0 to a whole number, may be a history window; -1 is no pad.
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.shape[0] < 2:
+        return [(name, slice(0, 0), -1)]
+    low, high = space.low, space.high
+    edges = np.flatnonzero((low[1:] != low[:-1]) | (high[1:] != high[:-1])) + 1
+    found: list[tuple[int, int, int]] = []
+    for first, end in pairwise([0, *edges.tolist(), len(low)]):
+        bound = float(high[first])
+        slides = end - first > 1 and low[first] == 0 and bound.is_integer() and bound < 2**31 - 1
+        pad = int(bound) if slides else -1
+        if pad < 0 and found and found[-1][2] < 0:
+            first = found.pop()[0]
+        found.append((first, end, pad))
+    if len(found) == 1:
+        return [(name, slice(0, len(low)), found[0][2])]
+    return [(f"{name}[{first}:{end}]", slice(first, end), pad) for first, end, pad in found]
+
+
+def _bounds(space: spaces.Space[Any]) -> tuple[Any, Any]:
+    """The least and the greatest value of each place of a leaf space."""
+    if isinstance(space, spaces.Box):
+        return space.low, space.high
+    if isinstance(space, spaces.Discrete):
+        return space.start, space.start + space.n - 1
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    if isinstance(space, spaces.MultiBinary):
+        return 0, 1
+    raise InvalidArgument(
+        f"{_short(space)} cannot be stored: use Box, Discrete, MultiDiscrete, MultiBinary, Text, "
+        "and Dict and Tuple of them."
+    )
+
+
+def _rows(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Any:
+    """The rows of several stretches, one after the other; a slice where they are one."""
+    ends = np.cumsum(lengths)
+    if not len(ends) or not ends[-1]:
+        return slice(0, 0)
+    if (starts[1:] == starts[:-1] + lengths[:-1]).all():
+        return slice(int(starts[0]), int(starts[0] + ends[-1]))
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1])
+
+
+def _pick(column: Any, rows: Any) -> Any:
+    if isinstance(column, np.ndarray):
+        return column[rows]
+    if isinstance(rows, slice):
+        return column.slice(rows.start, rows.stop - rows.start)
+    return column.take(arrow_of(rows))
+
+
+def _cut(tree: Any, first: int, end: int) -> Any:
+    kind = type(tree)
+    if kind is dict:
+        return {key: _cut(value, first, end) for key, value in tree.items()}
+    if kind is tuple:
+        return tuple(_cut(value, first, end) for value in tree)
+    return tree[first:end]
+
+
+def _cut_infos(
+    tree: Any, name: str, late: set[str], steps: tuple[int, int], states: tuple[int, int]
+) -> Any:
+    """Cut infos of which some have a row for each step, others for each state."""
+    if isinstance(tree, dict):
+        return {
+            key: _cut_infos(value, f"{name}/{_escaped(key)}", late, steps, states)
+            for key, value in tree.items()
+        }
+    return _cut(tree, *(steps if name in late else states))
+
+
+def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _stacked(values: list[Any]) -> NDArray[Any]:
+    """An array of many small arrays or numbers; many times quicker than numpy.stack."""
+    if values and isinstance(values[0], np.ndarray) and values[0].ndim:
+        (shape,) = {value.shape for value in values}  # else ragged: a ValueError
+        return np.concatenate(values).reshape(len(values), *shape)
+    return np.array(values)
+
+
+def _size(part: Any) -> int:
+    """The length of what came for a column; -1 of what is no list of values."""
+    try:
+        return len(part) if isinstance(part, list | tuple | np.ndarray) else -1
+    except TypeError:  # an array without a dimension
+        return -1
+
+
+def _fits_int32(values: NDArray[np.int64]) -> bool:
+    return not len(values) or bool(values.min() >= -(2**31) and values.max() < 2**31)
+
+
+def _texts(values: Iterable[str | None]) -> "pa.Array":
+    import pyarrow as pa
+
+    return pa.array(values, pa.large_string())
+
+
+def _metadata(**known: Any) -> str | None:
+    known = {key: value for key, value in known.items() if value is not None}
+    return to_json(known) if known else None
+
+
+def to_json(content: Any) -> str:
+    """JSON of what an environment or a callback may hand over: NumPy's numbers included."""
+    return json.dumps(content, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, set):
+        return sorted(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return f"shape {np.shape(value)}" if isinstance(value, list) else type(value).__name__
+
+
+def _short(thing: Any) -> str:
+    return printable(repr(thing))
+
+
+def _escaped(key: Any) -> str:
+    """A key as part of a name, as in a JSON pointer."""
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
+def _unescaped(part: str) -> str:
+    return part.replace("~1", "/").replace("~0", "~")

@@ -1,0 +1,221 @@
+"""A log's split as a Minari dataset: self-contained, with its environment and reference scores."""
+
+import copy
+from collections.abc import Callable
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+import minari
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from minari.data_collector.episode_buffer import EpisodeBuffer
+from minari.dataset.minari_dataset import MinariDataset, parse_dataset_id
+from minari.dataset.minari_storage import MinariStorage
+from minari.namespace import NAMESPACE_METADATA_FILENAME, create_namespace
+from minari.storage import get_dataset_path
+from numpy.typing import NDArray
+
+from recgym.episodes import NONE, Episodes
+from recgym.errors import InvalidArgument, MissingExtra, NothingLeft
+from recgym.home import load_log, sole_writer
+from recgym.log import InteractionLog, Split, replacing
+from recgym.minari_format import HOW_TO_READ, ColumnStorage
+
+DataFormat = Literal["recgym", "hdf5"]
+Progress = Callable[[str, float | None], None]
+_BLOCK = 1024  # episodes handed to HDF5 at once
+
+
+def dataset_id(data: str, policy: str, split: Split = "train") -> str:
+    """`recgym/<data>/<policy>-v0` is the training split; the others carry their name."""
+    name = policy if split == "train" else f"{policy}-{split}"
+    found = f"recgym/{data}/{name}-v0"
+    try:
+        parse_dataset_id(found)
+    except ValueError:
+        raise InvalidArgument(
+            f"Minari accepts no dataset named '{found}': use letters, digits, dashes and "
+            "underscores, and give another name with --name."
+        ) from None
+    return found
+
+
+def to_minari(
+    log: InteractionLog | str,
+    split: Split = "train",
+    *,
+    history: int = 10,
+    name: str | None = None,
+    data_format: DataFormat = "recgym",
+    replace: bool = False,
+    progress: Progress = lambda stage, share: None,
+) -> MinariDataset:
+    """Export a split of a log as `recgym/<name>/logged…-v0`; it is there whole or not at all.
+
+    Observations are histories of that length. `name` is the log's own unless given; "hdf5" is
+    Minari's own format, for those without recgym.
+    """
+    log = load_log(log) if isinstance(log, str) else log
+    known = dataset_id(name or log.manifest.name, "logged", split)
+    path = get_dataset_path(known)
+    progress("checking the log", None)
+    log.verify()
+    rows, lengths, ends = log.episodes(split)
+    if not len(rows):
+        raise NothingLeft(f"{log!r} has no {split} row with an item that it indexes.")
+    observation_space = spaces.Box(0, log.n_items, (history,), np.int32)
+    action_space = spaces.Discrete(log.n_items)
+    about = _about(log, split, history, rows, len(lengths))
+    _open_namespace(path.parent)
+    with sole_writer(path, "dataset", path.parent):
+        if path.exists() and not replace:
+            raise InvalidArgument(
+                f"A dataset '{known}' exists. Use --replace to write it anew, or another --name."
+            )
+        with replacing(path, "dataset") as folder:
+            progress(f"writing {known}", None)
+            storage = _new_storage(
+                folder / "data", observation_space, action_space,
+                _env_spec(log, split, history), data_format,
+            )  # fmt: skip
+            storage.update_metadata({"dataset_id": known} | about)
+            episodes = _episodes(log, rows, lengths, ends, history)
+            if isinstance(storage, ColumnStorage):
+                storage.append(episodes)
+            else:
+                _store_each(storage, episodes, lambda share: progress(f"writing {known}", share))
+    return minari.load_dataset(known)
+
+
+def _episodes(
+    log: InteractionLog,
+    rows: NDArray[Any],
+    lengths: NDArray[np.int64],
+    ends: NDArray[np.bool_],
+    history: int,
+) -> Episodes:
+    """The columns of a split: what was consumed, not the windows over it."""
+    last = np.cumsum(lengths) - 1
+    if len(rows) == len(log):
+        rows = slice(None)  # type: ignore[assignment]  # all of them: views, not copies
+        first = log.offsets[:-1]
+    else:
+        first = rows[last - lengths + 1]
+    items = log.items[rows]
+    over = np.zeros((2, len(items)), bool)
+    over[0, last], over[1, last] = ends, ~ends
+    before = log.histories(first, history)
+    filled = before != log.n_items
+    answered = np.ones(len(items) + len(lengths), bool)  # the states after an action
+    answered[last + 1 - lengths + np.arange(len(lengths))] = False
+    columns = {"behaviour": (log.behaviours, len(log.manifest.behaviours))}
+    if log.propensities is not None:
+        columns["propensity"] = (log.propensities, np.nan)  # type: ignore[assignment]
+    if log.slots is not None:
+        columns["slot"] = (log.slots, np.iinfo(np.uint8).max)
+    states = {}
+    for key, (column, fill) in columns.items():
+        states[f"infos/{key}"] = values = np.full(len(answered), fill, column.dtype)
+        values[answered] = column[rows]
+    offsets = np.concatenate([[0], np.cumsum(filled.sum(1))])
+    return Episodes(
+        lengths,
+        {
+            "actions": items,
+            "rewards": log.rewards[rows],
+            "terminations": over[0],
+            "truncations": over[1],
+            "consumed/observations": np.where(log.in_state[rows], items, np.int32(NONE)),
+        },
+        states,
+        {"observations": (before[filled], offsets)},
+        dtypes={"actions": np.dtype(np.int64), "observations": np.dtype(np.int32)},
+    )
+
+
+def _about(
+    log: InteractionLog, split: Split, history: int, rows: NDArray[Any], episodes: int
+) -> dict[str, Any]:
+    """What a dataset says of itself. Reference scores are exact: of random and of logged items."""
+    manifest, project = log.manifest, metadata("recgym")
+    logged = np.maximum(log.rewards[rows], 0).sum(dtype=np.float64) / episodes
+    drawn = log.rewards[rows].sum(dtype=np.float64) / episodes / log.n_items
+    unseen = int((log.splits == log.split_code(split)).sum()) - len(rows)
+    return {
+        "author": {project["Author"]},
+        "code_permalink": project.get_all("Project-URL")[0].split(", ")[1],  # type: ignore[index]
+        "algorithm_name": "logged",
+        "description": (
+            f"The {split} split of the log {manifest.name} under the protocol "
+            f"{manifest.protocol['name']}: what users of {manifest.source['name']} did. "
+            f"{HOW_TO_READ}"
+        ),
+        "requirements": [f"recgym>={project['Version']}"],
+        "minari_version": minari.__version__,
+        "ref_min_score": float(drawn),
+        "ref_max_score": float(logged),
+        "num_episodes_average_score": episodes,
+        "split": split,
+        "layout": {"history": [0, history]},
+        "behaviours": manifest.behaviours,
+        "unseen_left_out": unseen,
+        "log": {
+            "name": manifest.name,
+            "digest": manifest.digest,
+            "source": manifest.source,
+            "protocol": manifest.protocol,
+            "command": manifest.command,
+        },
+    } | _eval_env(log, split, history)
+
+
+def _eval_env(log: InteractionLog, split: Split, history: int) -> dict[str, str]:
+    """Who trains is to be evaluated on other users or later events: those of the validation."""
+    if split != "train" or not len(log.episodes("validation")[0]):
+        return {}
+    return {"eval_env_spec": _env_spec(log, "validation", history).to_json()}
+
+
+def _env_spec(log: InteractionLog, split: Split, history: int) -> EnvSpec:
+    spec = copy.deepcopy(gymnasium.spec("recgym/Replay-v0"))
+    spec.kwargs = {
+        "log": log.manifest.name,
+        "split": split,
+        "history": history,
+        "digest": log.manifest.digest,
+    }
+    return spec
+
+
+def _new_storage(
+    folder: Path,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    env_spec: EnvSpec,
+    data_format: DataFormat,
+) -> MinariStorage:
+    try:
+        return MinariStorage.new(
+            folder, observation_space, action_space, env_spec, data_format=data_format
+        )
+    except ImportError:
+        raise MissingExtra("Writing HDF5", "hdf5") from None
+
+
+def _store_each(
+    storage: MinariStorage, episodes: Episodes, progress: Callable[[float], None]
+) -> None:
+    for first in range(0, len(episodes), _BLOCK):
+        some = episodes.take(np.arange(first, min(first + _BLOCK, len(episodes))))
+        cut = some.cut(storage.observation_space, storage.action_space)
+        storage.update_episodes(EpisodeBuffer(**episode) for episode in cut)
+        progress(min(first + _BLOCK, len(episodes)) / len(episodes))
+
+
+def _open_namespace(folder: Path) -> None:
+    """The folder of `recgym/<data>`, and what Minari wants to find in it."""
+    if not (folder / NAMESPACE_METADATA_FILENAME).exists():
+        create_namespace(str(folder.relative_to(get_dataset_path())))

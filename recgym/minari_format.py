@@ -1,0 +1,426 @@
+"""Minari's storage format "recgym": episodes as columns in Arrow files, one file for each batch.
+
+`metadata.json` lists the batches with their sizes and hashes and is replaced in one step, after
+the files that it lists: whatever is killed, what was stored before stays as it was.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import Space
+from minari.data_collector.episode_buffer import EpisodeBuffer
+from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
+from numpy.typing import NDArray
+
+from recgym.episodes import Episodes, from_arrow, from_buffers, to_arrow, to_json
+from recgym.errors import BadDataset, InvalidArgument, printable
+from recgym.log import sha256_of_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT_VERSION = 1
+HOW_TO_READ = "pip install recgym, then `import recgym` before minari.load_dataset."
+_DRAFT = f".{METADATA_FILE_NAME}"  # as long as there is no episode, there is no dataset
+_FROZEN = (
+    "dataset_id", "observation_space", "action_space", "env_spec", "data_format", "jpeg_encoding",
+    "minari_version",
+)  # fmt: skip
+_HASHED = ("observation_space", "action_space", "format_version", "total_episodes", "total_steps")
+_READ = 256  # episodes rebuilt at once
+_WRITE = 16_384  # episodes of one call that share a batch
+_FAN_IN = 16  # small batches of like size that are merged into one
+_LARGE = 64_000_000  # bytes of a batch that is left alone
+
+
+class ColumnStorage(MinariStorage):  # type: ignore[misc]
+    """Episodes as columns and offsets, for every space that our environments use."""
+
+    FORMAT = "recgym"
+
+    def __init__(
+        self,
+        data_path: Path,
+        observation_space: Space[Any],
+        action_space: Space[Any],
+        jpeg_encoding: bool = True,
+    ) -> None:
+        """Open what is stored: sizes are checked here, hashes when a batch is first read.
+
+        Images are stored as they are; `jpeg_encoding` changes nothing.
+        """
+        super().__init__(Path(data_path), observation_space, action_space, jpeg_encoding)
+        self._opened: dict[str, Episodes] = {}
+        self._state: tuple[int, ...] = ()
+        for batch in self._raw()["batches"]:
+            self._check_size(batch)
+
+    @classmethod
+    def _create(
+        cls,
+        data_path: Path,
+        observation_space: Space[Any],
+        action_space: Space[Any],
+        jpeg_encoding: bool = True,
+    ) -> "ColumnStorage":
+        file = Path(data_path) / METADATA_FILE_NAME
+        raw = json.loads(file.read_text())
+        file.unlink()
+        _publish(Path(data_path), raw | {
+            "format_version": FORMAT_VERSION, "batches": [], "how_to_read": HOW_TO_READ,
+        })  # fmt: skip
+        return cls(data_path, observation_space, action_space, jpeg_encoding)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Everything that is known of the dataset."""
+        raw = self._raw() | {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+        }
+        return raw | {key: set(raw[key]) for key in ("author", "author_email") if key in raw}
+
+    def update_metadata(self, metadata: dict[str, Any]) -> None:
+        """Add to the metadata, or change what may be changed."""
+        with self._alone():
+            raw = self._raw()
+            if frozen := [key for key in _FROZEN if key in metadata and key in raw]:
+                raise ValueError(f"You are not allowed to update values for {', '.join(frozen)}")
+            _publish(self.data_path, raw | metadata)
+
+    def update_episodes(self, episodes: Iterable[EpisodeBuffer]) -> None:
+        """Append episodes; all of them, or none if one cannot be stored."""
+        buffers = iter(episodes)
+        with self._appending() as add:
+            while block := list(islice(buffers, _WRITE)):
+                first = add.total
+                for place, buffer in enumerate(block):
+                    if buffer.id is not None and buffer.id != first + place:
+                        raise InvalidArgument(
+                            f"Episode {first + place} comes next, and an episode with id "
+                            f"{buffer.id} was given: episodes are appended whole and in order, "
+                            "so leave their ids out."
+                        )
+                add(from_buffers(block, self.observation_space, self.action_space, first))
+
+    def append(self, episodes: Episodes) -> None:
+        """Append columns that the caller has checked against the spaces."""
+        with self._appending() as add:
+            add(episodes)
+
+    def update_from_storage(self, storage: MinariStorage) -> None:
+        """Append all episodes of another storage; of the same format, file by file."""
+        mine, theirs = ((s.observation_space, s.action_space) for s in (self, storage))
+        if mine != theirs:
+            raise InvalidArgument(
+                f"Datasets of different spaces cannot be joined: {printable(repr(mine))} here, "
+                f"{printable(repr(theirs))} there."
+            )
+        if isinstance(storage, ColumnStorage):
+            with self._appending() as add:
+                for batch in storage._raw()["batches"]:
+                    storage._read(batch)  # compares its hash
+                    add.copy(batch, storage.data_path / batch["file"])
+        else:
+            self.update_episodes(buffers_of(storage, range(storage.total_episodes)))
+        raw = storage.metadata
+        joined = {key: self.metadata.get(key, set()) | raw.get(key, set())
+                  for key in ("author", "author_email")}  # fmt: skip
+        self.update_metadata(joined)
+
+    def get_episodes(self, episode_indices: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """The episodes, rebuilt some at once, in the order asked for."""
+        indices = self._checked(episode_indices)
+        spaces = self.observation_space, self.action_space
+        for first in range(0, len(indices), _READ):
+            some = indices[first : first + _READ]
+            found: list[dict[str, Any]] = [{}] * len(some)
+            for places, episodes in self._grouped(some):
+                for place, episode in zip(places, episodes.cut(*spaces), strict=True):
+                    found[place] = {"id": int(some[place])} | episode
+            yield from found
+
+    def runs(self, episode_indices: Iterable[int]) -> Iterator[Episodes]:
+        """The columns of episodes, in the order asked for, in as few parts as there can be."""
+        indices = self._checked(episode_indices)
+        batches, starts = self._batches()
+        which = np.searchsorted(starts, indices, side="right") - 1
+        edges = np.flatnonzero(np.diff(which)) + 1
+        for part in np.split(np.arange(len(indices)), edges):
+            if len(part):
+                batch = which[part[0]]
+                yield self._read(batches[batch]).take(indices[part] - starts[batch])
+
+    def get_episode_metadata(self, episode_indices: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """What is known of each episode: its id, its length, its seed and what was added."""
+        batches, starts = self._batches()
+        for index in self._checked(episode_indices).tolist():
+            batch = int(np.searchsorted(starts, index, side="right")) - 1
+            episodes, place = self._read(batches[batch]), index - int(starts[batch])
+            known = {"id": index, "total_steps": int(episodes.lengths[place])}
+            if episodes.metadata is not None and episodes.metadata[place].is_valid:
+                known |= json.loads(episodes.metadata[place].as_py())
+            yield known
+
+    def update_episode_metadata(
+        self, metadatas: Iterable[dict[str, Any]], episode_indices: Iterable[int] | None = None
+    ) -> None:
+        """Add to what is known of episodes."""
+        import pyarrow as pa
+
+        new = list(metadatas)
+        wanted = range(self.total_episodes) if episode_indices is None else episode_indices
+        indices = self._checked(wanted)
+        if len(new) != len(indices):
+            raise ValueError("Metadatas and episode_indices have different lengths")
+        with self._appending() as add:
+            batches, starts = self._batches()
+            which = np.searchsorted(starts, indices, side="right") - 1
+            for number, batch in enumerate(batches):
+                mine = np.flatnonzero(which == number)
+                if not len(mine):
+                    continue
+                rows = self._read(batch)
+                texts = [None] * len(rows) if rows.metadata is None else rows.metadata.to_pylist()
+                for place in mine.tolist():
+                    row = int(indices[place] - starts[number])
+                    texts[row] = to_json(json.loads(texts[row] or "{}") | new[place])
+                column = pa.array(texts, pa.large_string())
+                table = self._record_batch(batch)
+                at = table.schema.get_field_index("metadata")
+                table = pa.Table.from_batches([table])
+                table = table.set_column(at, "metadata", column) if at >= 0 else (
+                    table.append_column("metadata", column)
+                )  # fmt: skip
+                add.replace(number, table.to_batches()[0])
+
+    # ------------------------------------------------------------------------ files
+
+    def _raw(self) -> dict[str, Any]:
+        """The metadata as written; refused if what reading depends on was changed."""
+        for name in (METADATA_FILE_NAME, _DRAFT):
+            try:
+                found = os.stat(f"{self.data_path}/{name}")
+                state = (found.st_ino, found.st_mtime_ns, found.st_size)
+                if state != self._state:
+                    self._known = self._verified(name)
+                    self._state = state
+                return self._known
+            except FileNotFoundError:
+                continue
+        raise self._bad("it holds no episodes")
+
+    def _verified(self, name: str) -> dict[str, Any]:
+        try:
+            with open(f"{self.data_path}/{name}", encoding="utf-8") as file:
+                raw = json.load(file)
+        except ValueError:
+            raise self._bad(f"{name} is cut or changed") from None
+        if raw.get("format_version") != FORMAT_VERSION:
+            raise BadDataset(
+                f"{self.data_path} has format version {raw.get('format_version')!r}, and this "
+                f"recgym reads version {FORMAT_VERSION}: install the recgym that wrote it."
+            )
+        if raw.get("columns_sha256") != _hash_of(raw):
+            raise self._bad(f"{name} was changed after it was written")
+        return dict(raw)
+
+    def _batches(self) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
+        """The batches, and the number of each one's first episode."""
+        batches = self._raw()["batches"]
+        ends = np.cumsum([batch["episodes"] for batch in batches], dtype=np.int64)
+        return batches, np.concatenate([[0], ends])[: len(batches)]
+
+    def _grouped(self, indices: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], Episodes]]:
+        """Some episodes by the batch that holds them, with their places among those asked for."""
+        batches, starts = self._batches()
+        which = np.searchsorted(starts, indices, side="right") - 1
+        for batch in np.unique(which):
+            places = np.flatnonzero(which == batch)
+            yield places, self._read(batches[batch]).take(indices[places] - starts[batch])
+
+    def _checked(self, episode_indices: Iterable[int]) -> NDArray[np.int64]:
+        indices = np.fromiter(episode_indices, np.int64)
+        total = self.total_episodes
+        if len(indices) and not 0 <= indices.min() <= indices.max() < total:
+            worst = indices.min() if indices.min() < 0 else indices.max()
+            raise IndexError(f"There is no episode {worst}: the dataset holds {total:,} of them.")
+        return indices
+
+    def _read(self, batch: dict[str, Any]) -> Episodes:
+        """A batch, memory-mapped; its hash is compared when it is first read."""
+        if batch["file"] not in self._opened:
+            self._opened[batch["file"]] = from_arrow(self._record_batch(batch))
+        return self._opened[batch["file"]]
+
+    def _record_batch(self, batch: dict[str, Any]) -> "pa.RecordBatch":
+        import pyarrow as pa
+
+        self._check_size(batch)
+        file = self.data_path / batch["file"]
+        if _sha256(file) != batch["sha256"]:
+            raise self._bad(f"{file.name} was changed after it was written")
+        with pa.memory_map(str(file)) as source:
+            return pa.ipc.open_file(source).get_batch(0)
+
+    def _check_size(self, batch: dict[str, Any]) -> None:
+        try:
+            size = os.stat(f"{self.data_path}/{batch['file']}").st_size
+        except FileNotFoundError:
+            raise self._bad(f"{batch['file']} is missing") from None
+        if size != batch["bytes"]:
+            raise self._bad(f"{batch['file']} has {size:,} bytes, where {batch['bytes']:,} belong")
+
+    def _bad(self, fault: str) -> BadDataset:
+        return BadDataset(
+            f"The dataset in {self.data_path.parent} cannot be read: {fault}. Restore it from a "
+            "copy, or delete it with `minari delete` and write it anew."
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process or thread changes the dataset meanwhile."""
+        folder = os.open(self.data_path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _appending(self) -> Iterator["_Additions"]:
+        """Batches that are added are there when the block has succeeded, or none of them is."""
+        with self._alone():
+            raw = self._raw()
+            before = raw["batches"]
+            additions = _Additions(self, before)
+            try:
+                yield additions
+                additions.merge()
+            except BaseException:
+                additions.discard([batch for batch in additions.batches if batch not in before])
+                raise
+            batches = additions.batches
+            _publish(self.data_path, raw | {
+                "batches": batches,
+                "total_episodes": sum(batch["episodes"] for batch in batches),
+                "total_steps": sum(batch["steps"] for batch in batches),
+            })  # fmt: skip
+            additions.discard([batch for batch in before if batch not in batches])
+
+
+class _Additions:
+    """The batches of a dataset while some are added; those before stay untouched."""
+
+    def __init__(self, storage: ColumnStorage, batches: list[dict[str, Any]]) -> None:
+        self.storage, self.before, self.batches = storage, batches, list(batches)
+        self._next = 1 + max((int(batch["file"].split(".")[0]) for batch in batches), default=-1)
+
+    @property
+    def total(self) -> int:
+        """How many episodes there are by now."""
+        return sum(batch["episodes"] for batch in self.batches)
+
+    def __call__(self, episodes: Episodes) -> None:
+        """Add columns."""
+        self.batches.append(self._written(to_arrow(episodes), int(episodes.lengths.sum())))
+
+    def copy(self, batch: dict[str, Any], file: Path) -> None:
+        """Add a batch of another dataset."""
+        copy = batch | {"file": self._new_file().name}
+        shutil.copyfile(file, self.storage.data_path / copy["file"])
+        self.batches.append(copy)
+
+    def replace(self, number: int, rows: "pa.RecordBatch") -> None:
+        """Put other rows in the place of a batch."""
+        self.batches[number] = self._written(rows, self.batches[number]["steps"])
+
+    def merge(self) -> None:
+        """Merge the newest batches while there are many of like size: few files, linear work."""
+        while len(tail := self._alike()) >= _FAN_IN:
+            import pyarrow as pa
+
+            parts = [self.storage._record_batch(batch) for batch in tail]
+            if not all(part.schema.equals(parts[0].schema, check_metadata=True) for part in parts):
+                return
+            (rows,) = pa.Table.from_batches(parts).combine_chunks().to_batches()
+            del self.batches[-len(tail) :]
+            self.batches.append(self._written(rows, sum(batch["steps"] for batch in tail)))
+            self.discard([batch for batch in tail if batch not in self.before])
+
+    def discard(self, batches: list[dict[str, Any]]) -> None:
+        """Delete the files of batches."""
+        for batch in batches:
+            (self.storage.data_path / batch["file"]).unlink(missing_ok=True)
+            self.storage._opened.pop(batch["file"], None)
+
+    def _alike(self) -> list[dict[str, Any]]:
+        """The newest batches of one order of magnitude, in powers of the fan-in."""
+        newest = _order(self.batches[-1]) if self.batches else 0
+        alike = takewhile(lambda batch: newest == _order(batch) > 0, reversed(self.batches))
+        return list(alike)[::-1]
+
+    def _written(self, rows: "pa.RecordBatch", steps: int) -> dict[str, Any]:
+        import pyarrow as pa
+
+        file = self._new_file()
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as out:
+            out.write_batch(rows)
+        return {
+            "file": file.name,
+            "episodes": rows.num_rows,
+            "steps": steps,
+            "bytes": file.stat().st_size,
+            "sha256": _sha256(file),
+        }
+
+    def _new_file(self) -> Path:
+        self._next += 1
+        return Path(self.storage.data_path, f"{self._next - 1:06}.arrow")
+
+
+def _order(batch: dict[str, Any]) -> int:
+    """How often a batch was merged; 0 for one that is large enough."""
+    return 0 if batch["bytes"] > _LARGE else math.ceil(math.log(batch["episodes"] + 1, _FAN_IN))
+
+
+def _publish(folder: Path, raw: dict[str, Any]) -> None:
+    """Replace the metadata in one step; it becomes visible with the first batch."""
+    content = sum(batch["bytes"] for batch in raw["batches"])
+    raw = raw | {"dataset_size": round(content / 1e6, 1), "columns_sha256": _hash_of(raw)}
+    draft = folder / f"{_DRAFT}.{os.getpid()}"
+    draft.write_text(to_json(raw))
+    if raw["batches"]:
+        draft.replace(folder / METADATA_FILE_NAME)
+        (folder / _DRAFT).unlink(missing_ok=True)
+    else:
+        draft.replace(folder / _DRAFT)
+
+
+def _hash_of(raw: dict[str, Any]) -> str:
+    """What reading depends on: a change of it must not go unnoticed."""
+    return sha256_of_json({key: raw.get(key) for key in (*_HASHED, "batches")})
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def buffers_of(storage: MinariStorage, indices: Iterable[int]) -> Iterator[EpisodeBuffer]:
+    """Episodes of a storage of any format, with their seeds and options."""
+    indices = list(indices)
+    known = storage.get_episode_metadata(indices)
+    for episode, about in zip(storage.get_episodes(indices), known, strict=True):
+        del episode["id"]
+        yield EpisodeBuffer(**episode, seed=about.get("seed"), options=about.get("options"))
