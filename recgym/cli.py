@@ -1,4 +1,4 @@
-"""The command line: `recgym data list | build | info | hash | diagnose | remove`."""
+"""The command line: `recgym data list | build | info | export | hash | diagnose | …`."""
 
 import dataclasses
 import difflib
@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
+from minari import MinariDataset, list_local_datasets
 from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -22,7 +23,8 @@ from tyro.conf import OmitArgPrefixes, Positional, Suppress
 
 from recgym import __version__
 from recgym.engine import EngineName
-from recgym.errors import BadLog, InvalidArgument, RecGymError
+from recgym.errors import BadLog, InvalidArgument, NothingLeft, RecGymError, UnknownName
+from recgym.export import DataFormat, combine, to_minari
 from recgym.home import home, load_log, log_names, remove_log
 from recgym.log import InteractionLog
 from recgym.protocols import PROTOCOLS, PUBLISHED, Protocol, protocol_named
@@ -65,6 +67,8 @@ def run(words: Sequence[str]) -> None:
         "list": ("the logs and the sources that are there", _command(_list)),
         "build": ("build a log from what you downloaded", _build),
         "info": ("what a log holds", _command(_info)),
+        "export": ("write the splits of a log as Minari datasets", _command(_export)),
+        "combine": ("join Minari datasets of equal spaces", _command(_combine)),
         "hash": ("read every byte of a log, check it, and print its digest", _command(_hash)),
         "diagnose": ("does this log need RL, and can it carry a claim?", _command(_diagnose)),
         "remove": ("delete logs", _command(_remove)),
@@ -194,6 +198,64 @@ def _info(options: _Info) -> None:
 
 
 @dataclass(frozen=True)
+class _Export:
+    """Write the splits of a log as Minari datasets: recgym/<name>/logged-v0 and so on."""
+
+    log: Positional[str]  # its name, or its folder
+    splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
+    history: int = 10  # items of a history window
+    name: str | None = None  # in the ids of the datasets, instead of the log's
+    format: DataFormat = "recgym"  # hdf5 for those without recgym: much slower and larger
+    replace: bool = False  # write anew what exists
+    json: bool = False  # print JSON
+
+
+def _export(options: _Export) -> None:
+    log, written, empty = load_log(options.log), [], []
+    with _bars() as progress:
+        for split in options.splits:
+            if not len(log.episodes(split)[0]):
+                empty.append(split)
+                continue
+            dataset = to_minari(
+                log,
+                split,
+                history=options.history,
+                name=options.name,
+                data_format=options.format,
+                replace=options.replace,
+                progress=progress,
+            )
+            written.append(_dataset_summary(dataset))
+    if not written:
+        raise NothingLeft(f"'{options.log}' has no {' and no '.join(empty)} rows to export.")
+    _print_datasets(written, options.json)
+    for split in empty:
+        _ERR.print(f"The log has no {split} rows: no dataset of them.", highlight=False)
+
+
+@dataclass(frozen=True)
+class _Combine:
+    """Join Minari datasets of equal spaces and environments, in recgym's format."""
+
+    datasets: Positional[tuple[str, ...]]  # their ids
+    into: str  # the id of what they become
+    replace: bool = False  # write anew what exists
+    json: bool = False  # print JSON
+
+
+def _combine(options: _Combine) -> None:
+    if len(options.datasets) < 2:
+        raise InvalidArgument("Two datasets or more can be joined: give their ids.")
+    there = list_local_datasets()
+    for known in options.datasets:
+        if known not in there:
+            raise UnknownName("dataset", known, there, "Write one with `recgym data export`.")
+    dataset = combine(options.datasets, options.into, replace=options.replace)
+    _print_datasets([_dataset_summary(dataset)], options.json)
+
+
+@dataclass(frozen=True)
 class _Hash:
     """Read every byte of a log, check it, and print its digest."""
 
@@ -280,6 +342,31 @@ def _summary(log: InteractionLog) -> dict[str, Any]:
         "digest": manifest.digest,
         "path": str(log.path),
     }
+
+
+def _dataset_summary(dataset: MinariDataset) -> dict[str, Any]:
+    return {
+        "dataset": dataset.id,
+        "episodes": int(dataset.total_episodes),
+        "steps": dataset.total_steps,
+        "megabytes": dataset.storage.metadata["dataset_size"],
+        "path": str(dataset.storage.data_path.parent),
+    }
+
+
+def _print_datasets(datasets: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(datasets, indent=1))
+        return
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("dataset", "episodes", "steps", "MB"):
+        table.add_column(heading, no_wrap=True)
+    for one in datasets:
+        counts = f"{one['episodes']:,}", f"{one['steps']:,}", f"{one['megabytes']:,}"
+        table.add_row(one["dataset"], *counts)
+    _OUT.print(table)
+    first = datasets[0]["dataset"]
+    _OUT.print(f'import recgym, minari; minari.load_dataset("{first}")', highlight=False)
 
 
 def _print_info(log: InteractionLog) -> None:

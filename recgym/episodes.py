@@ -124,26 +124,33 @@ class Episodes:
         return infos
 
     def cut(
-        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        ids: Iterable[int],
     ) -> Iterator[dict[str, Any]]:
         """One dictionary for each episode, in the form that Minari hands out."""
-        observations, infos = self.observations(observation_space), self.infos()
+        offsets = self.offsets
+        steps = list(map(slice, offsets[:-1].tolist(), offsets[1:].tolist()))
+        starts, ends = (
+            offsets[:-1] + np.arange(len(self)),
+            offsets[1:] + np.arange(1, len(self) + 1),
+        )
+        states = list(map(slice, starts.tolist(), ends.tolist()))
         late = {name for name in self.steps if name.startswith("infos/")}
-        actions = self.actions(action_space)
-        rewards, ends, stops = (self.at_steps(name) for name in ("rewards", *_FLAGS))
-        for episode, (first, end) in enumerate(pairwise(self.offsets.tolist())):
-            begin, stop = first + episode, end + episode + 1
+        observation = _cutter(self.observations(observation_space))
+        action = _cutter(self.actions(action_space))
+        rewards, terminations, truncations = (self.at_steps(name) for name in ("rewards", *_FLAGS))
+        infos = self.infos()
+        for episode, state, step in zip(ids, states, steps, strict=True):
             yield {
-                "observations": _cut(observations, begin, stop),
-                "actions": _cut(actions, first, end),
-                "rewards": rewards[first:end],
-                "terminations": ends[first:end],
-                "truncations": stops[first:end],
-                "infos": (
-                    _cut_infos(infos, "infos", late, (first, end), (begin, stop))
-                    if late
-                    else _cut(infos, begin, stop)
-                ),
+                "id": episode,
+                "observations": observation(state),
+                "actions": action(step),
+                "rewards": rewards[step],
+                "terminations": terminations[step],
+                "truncations": truncations[step],
+                "infos": _cut_infos(infos, "infos", late, step, state) if infos else {},
             }
 
     def _leaf(self, name: str, space: spaces.Space[Any], last: bool) -> Any:
@@ -559,25 +566,25 @@ def _pick(column: Any, rows: Any) -> Any:
     return column.take(arrow_of(rows))
 
 
-def _cut(tree: Any, first: int, end: int) -> Any:
-    kind = type(tree)
-    if kind is dict:
-        return {key: _cut(value, first, end) for key, value in tree.items()}
-    if kind is tuple:
-        return tuple(_cut(value, first, end) for value in tree)
-    return tree[first:end]
+def _cutter(tree: Any) -> Callable[[slice], Any]:
+    """What cuts an episode out of columns."""
+    if isinstance(tree, dict):
+        branches = {key: _cutter(value) for key, value in tree.items()}
+        return lambda rows: {key: cut(rows) for key, cut in branches.items()}
+    if isinstance(tree, tuple):
+        cuts = tuple(map(_cutter, tree))
+        return lambda rows: tuple(cut(rows) for cut in cuts)
+    return tree.__getitem__  # type: ignore[no-any-return]
 
 
-def _cut_infos(
-    tree: Any, name: str, late: set[str], steps: tuple[int, int], states: tuple[int, int]
-) -> Any:
+def _cut_infos(tree: Any, name: str, late: set[str], step: slice, state: slice) -> Any:
     """Cut infos of which some have a row for each step, others for each state."""
     if isinstance(tree, dict):
         return {
-            key: _cut_infos(value, f"{name}/{_escaped(key)}", late, steps, states)
+            key: _cut_infos(value, f"{name}/{_escaped(key)}", late, step, state)
             for key, value in tree.items()
         }
-    return _cut(tree, *(steps if name in late else states))
+    return tree[step if name in late else state]
 
 
 def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,7 +1,9 @@
 """A log's split as a Minari dataset: self-contained, with its environment and reference scores."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,7 @@ from minari.dataset.minari_dataset import MinariDataset, parse_dataset_id
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import NAMESPACE_METADATA_FILENAME, create_namespace
 from minari.storage import get_dataset_path
+from minari.utils import validate_datasets_to_combine
 from numpy.typing import NDArray
 
 from recgym.episodes import NONE, Episodes
@@ -32,15 +35,18 @@ _BLOCK = 1024  # episodes handed to HDF5 at once
 def dataset_id(data: str, policy: str, split: Split = "train") -> str:
     """`recgym/<data>/<policy>-v0` is the training split; the others carry their name."""
     name = policy if split == "train" else f"{policy}-{split}"
-    found = f"recgym/{data}/{name}-v0"
+    return _checked_id(f"recgym/{data}/{name}-v0")
+
+
+def _checked_id(known: str) -> str:
     try:
-        parse_dataset_id(found)
+        parse_dataset_id(known)
     except ValueError:
         raise InvalidArgument(
-            f"Minari accepts no dataset named '{found}': use letters, digits, dashes and "
-            "underscores, and give another name with --name."
+            f"Minari accepts no dataset named '{known}': letters, digits, dashes and underscores "
+            "are allowed, and -v0 or another version comes last; give another --name."
         ) from None
-    return found
+    return known
 
 
 def to_minari(
@@ -60,7 +66,6 @@ def to_minari(
     """
     log = load_log(log) if isinstance(log, str) else log
     known = dataset_id(name or log.manifest.name, "logged", split)
-    path = get_dataset_path(known)
     progress("checking the log", None)
     log.verify()
     rows, lengths, ends = log.episodes(split)
@@ -69,25 +74,61 @@ def to_minari(
     observation_space = spaces.Box(0, log.n_items, (history,), np.int32)
     action_space = spaces.Discrete(log.n_items)
     about = _about(log, split, history, rows, len(lengths))
-    _open_namespace(path.parent)
+    env_spec = _env_spec(log, split, history)
+    with _writing(known, replace) as folder:
+        progress(f"writing {known}", None)
+        storage = _new_storage(folder, observation_space, action_space, env_spec, data_format)
+        storage.update_metadata({"dataset_id": known} | about)
+        episodes = _episodes(log, rows, lengths, ends, history)
+        if isinstance(storage, ColumnStorage):
+            storage.append(episodes)
+        else:
+            _store_each(storage, episodes, lambda share: progress(f"writing {known}", share))
+    return minari.load_dataset(known)
+
+
+def combine(datasets: Sequence[str], into: str, *, replace: bool = False) -> MinariDataset:
+    """Join datasets of equal spaces and environments; what they all say of themselves stays."""
+    _checked_id(into)
+    parts = [minari.load_dataset(known) for known in datasets]
+    first = parts[0]
+    try:
+        env_spec = validate_datasets_to_combine(parts)
+    except ValueError as problem:
+        raise InvalidArgument(f"{' and '.join(datasets)} cannot be joined: {problem}") from None
+    said = [part.storage.metadata for part in parts]
+    own = {"dataset_id", "data_format", "env_spec", "observation_space", "action_space"}
+    about = {
+        key: value
+        for key, value in said[0].items()
+        if key not in own and all(key in other and other[key] == value for other in said)
+    }
+    with _writing(into, replace) as folder:
+        storage = _new_storage(
+            folder, first.observation_space, first.action_space, env_spec, "recgym"
+        )
+        for part in parts:
+            storage.update_from_storage(part.storage)
+        storage.update_metadata(
+            {key: value for key, value in about.items() if key not in storage.metadata}
+            | {"dataset_id": into, "combined_datasets": list(datasets)}
+        )
+    return minari.load_dataset(into)
+
+
+@contextmanager
+def _writing(known: str, replace: bool) -> Iterator[Path]:
+    """The data folder of a dataset that is there when the block has succeeded."""
+    path = get_dataset_path(known)
+    if not (path.parent / NAMESPACE_METADATA_FILENAME).exists():
+        create_namespace(str(path.parent.relative_to(get_dataset_path())))
     with sole_writer(path, "dataset", path.parent):
         if path.exists() and not replace:
             raise InvalidArgument(
-                f"A dataset '{known}' exists. Use --replace to write it anew, or another --name."
+                f"A dataset '{known}' exists. Use --replace to write it anew, or another name."
             )
         with replacing(path, "dataset") as folder:
-            progress(f"writing {known}", None)
-            storage = _new_storage(
-                folder / "data", observation_space, action_space,
-                _env_spec(log, split, history), data_format,
-            )  # fmt: skip
-            storage.update_metadata({"dataset_id": known} | about)
-            episodes = _episodes(log, rows, lengths, ends, history)
-            if isinstance(storage, ColumnStorage):
-                storage.append(episodes)
-            else:
-                _store_each(storage, episodes, lambda share: progress(f"writing {known}", share))
-    return minari.load_dataset(known)
+            yield folder / "data"
 
 
 def _episodes(
@@ -140,13 +181,13 @@ def _about(
     log: InteractionLog, split: Split, history: int, rows: NDArray[Any], episodes: int
 ) -> dict[str, Any]:
     """What a dataset says of itself. Reference scores are exact: of random and of logged items."""
-    manifest, project = log.manifest, metadata("recgym")
+    manifest, project = log.manifest, _project()
     logged = np.maximum(log.rewards[rows], 0).sum(dtype=np.float64) / episodes
     drawn = log.rewards[rows].sum(dtype=np.float64) / episodes / log.n_items
     unseen = int((log.splits == log.split_code(split)).sum()) - len(rows)
     return {
         "author": {project["Author"]},
-        "code_permalink": project.get_all("Project-URL")[0].split(", ")[1],  # type: ignore[index]
+        "code_permalink": project.get_all("Project-URL")[0].split(", ")[1],
         "algorithm_name": "logged",
         "description": (
             f"The {split} split of the log {manifest.name} under the protocol "
@@ -172,9 +213,15 @@ def _about(
     } | _eval_env(log, split, history)
 
 
+@cache
+def _project() -> Any:
+    """What the installed package says of itself."""
+    return metadata("recgym")
+
+
 def _eval_env(log: InteractionLog, split: Split, history: int) -> dict[str, str]:
     """Who trains is to be evaluated on other users or later events: those of the validation."""
-    if split != "train" or not len(log.episodes("validation")[0]):
+    if split != "train" or not (log.splits == log.split_code("validation")).any():
         return {}
     return {"eval_env_spec": _env_spec(log, "validation", history).to_json()}
 
@@ -210,12 +257,7 @@ def _store_each(
 ) -> None:
     for first in range(0, len(episodes), _BLOCK):
         some = episodes.take(np.arange(first, min(first + _BLOCK, len(episodes))))
-        cut = some.cut(storage.observation_space, storage.action_space)
+        ids = range(first, first + len(some))
+        cut = some.cut(storage.observation_space, storage.action_space, ids)
         storage.update_episodes(EpisodeBuffer(**episode) for episode in cut)
         progress(min(first + _BLOCK, len(episodes)) / len(episodes))
-
-
-def _open_namespace(folder: Path) -> None:
-    """The folder of `recgym/<data>`, and what Minari wants to find in it."""
-    if not (folder / NAMESPACE_METADATA_FILENAME).exists():
-        create_namespace(str(folder.relative_to(get_dataset_path())))

@@ -146,9 +146,14 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
             some = indices[first : first + _READ]
             found: list[dict[str, Any]] = [{}] * len(some)
             for places, episodes in self._grouped(some):
-                for place, episode in zip(places, episodes.cut(*spaces), strict=True):
-                    found[place] = {"id": int(some[place])} | episode
-            yield from found
+                cut = episodes.cut(*spaces, ids=some[places].tolist())
+                if len(places) == len(some):  # all in one batch
+                    yield from cut
+                    break
+                for place, episode in zip(places.tolist(), cut, strict=True):
+                    found[place] = episode
+            else:
+                yield from found
 
     def runs(self, episode_indices: Iterable[int]) -> Iterator[Episodes]:
         """The columns of episodes, in the order asked for, in as few parts as there can be."""

@@ -1,9 +1,9 @@
 """`import recgym` against `import gymnasium, minari`: at most 1.15 times its time."""
 
-import json
-import statistics
 import subprocess
 import sys
+
+from _common import report
 
 ROUNDS = 21
 TIMED = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
@@ -19,9 +19,7 @@ def main() -> None:
     """Time both in turn."""
     seconds("recgym")  # writes what Python caches
     pairs = [(seconds("recgym"), seconds("gymnasium, minari")) for _ in range(ROUNDS)]
-    value, baseline = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = statistics.median(ours / bare for ours, bare in pairs)
-    print(json.dumps({"name": "import", "value": value, "baseline": baseline, "ratio": ratio}))
+    report("import", pairs, at_most=1.15)
 
 
 if __name__ == "__main__":

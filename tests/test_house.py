@@ -53,8 +53,8 @@ ALLOWED = {
     "recgym.diagnose": {"recgym.log"},
     "recgym.plots": {"recgym.log"},
     "recgym.cli": {
-        "recgym", "recgym.diagnose", "recgym.engine", "recgym.export", "recgym.home", "recgym.log", "recgym.plots",
-        "recgym.sources", "recgym.protocols",
+        "recgym", "recgym.diagnose", "recgym.engine", "recgym.export", "recgym.home", "recgym.log",
+        "recgym.plots", "recgym.sources", "recgym.protocols",
     },
     "recgym.datasets": {
         "recgym.build", "recgym.engine", "recgym.frame", "recgym.kinds", "recgym.raw",

@@ -6,26 +6,37 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"^```(python|bash)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+FOR_D3RLPY = [block for block in BLOCKS if "d3rlpy" in block[1]]
 
 
-def test_the_blocks_of_the_readme_run(tmp_path):
-    blocks = re.findall(
-        r"^```(python|bash)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
-    assert {language for language, _ in blocks} == {"python", "bash"}
+def run(blocks, folder):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for language, block in blocks:
         command = [sys.executable, "-c", block] if language == "python" else ["bash", "-ec", block]
-        run = subprocess.run(
-            command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
+        done = subprocess.run(
+            command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
         )
-        assert run.returncode == 0, f"{block}\n{run.stdout}\n{run.stderr}"
-        assert run.stdout.strip(), block
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout.strip(), block
+
+
+def test_the_blocks_of_the_readme_run(tmp_path):
+    blocks = [block for block in BLOCKS if block not in FOR_D3RLPY]
+    assert {language for language, _ in blocks} == {"python", "bash"}
+    run(blocks, tmp_path)
     assert (tmp_path / "shop.png").stat().st_size > 10_000
 
 
+@pytest.mark.d3rlpy
+def test_the_blocks_for_d3rlpy_run(tmp_path):
+    assert FOR_D3RLPY
+    run(BLOCKS[: BLOCKS.index(FOR_D3RLPY[-1]) + 1], tmp_path)
+
+
 def test_the_readme_names_the_two_commands():
-    readme = (ROOT / "README.md").read_text()
-    assert "make quickstart" in readme
-    assert "make test" in readme
+    assert "make quickstart" in README
+    assert "make test" in README
