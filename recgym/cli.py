@@ -231,7 +231,8 @@ def _export(options: _Export) -> None:
         raise NothingLeft(f"'{options.log}' has no {' and no '.join(empty)} rows to export.")
     _print_datasets(written, options.json)
     for split in empty:
-        _ERR.print(f"The log has no {split} rows: no dataset of them.", highlight=False)
+        _ERR.print(f"No {split} dataset: the log has no {split} row with an item that it indexes.",
+                   highlight=False, soft_wrap=True)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,13 @@ class Episodes:
 # ------------------------------------------------------------------------------ from buffers
 
 
+def history_space(n_items: int, length: int) -> spaces.Box:
+    """Histories of that length, padded with the number of items."""
+    if length < 1:
+        raise InvalidArgument(f"A history has length 1 or more, not {length}.")
+    return spaces.Box(0, n_items, (length,), np.int32)
+
+
 def from_buffers(
     buffers: Sequence["EpisodeBuffer"],
     observation_space: spaces.Space[Any],
@@ -195,6 +202,7 @@ def from_buffers(
         reader.refuse(int(np.argmin(lengths)), "is empty: an episode has one action or more")
     steps: dict[str, Any] = {}
     states: dict[str, Any] = {}
+    dtypes: dict[str, Any] = {}
     for root, space, extra in (
         ("observations", observation_space, 1),
         ("actions", action_space, 0),
@@ -202,14 +210,16 @@ def from_buffers(
         columns = states if extra else steps
         parts = [getattr(buffer, root) for buffer in buffers]
         for name, leaf, values in reader.branches(root, space, parts):
-            columns[name] = reader.in_space(name, leaf, values, extra)
+            columns[name] = column = reader.in_space(name, leaf, values, extra)
+            if isinstance(leaf, spaces.Discrete) and np.abs(_bounds(leaf)).max() < 2**31:
+                columns[name], dtypes[name] = column.astype(np.int32), column.dtype
     steps["rewards"] = reader.rewards([buffer.rewards for buffer in buffers])
     for name in _FLAGS:
         steps[name] = reader.flags(name, [getattr(buffer, name) for buffer in buffers])
     for name, column, late in reader.infos("infos", [buffer.infos or {} for buffer in buffers]):
         (steps if late else states)[name] = column
     metadata = [_metadata(seed=buffer.seed, options=buffer.options) for buffer in buffers]
-    whole = Episodes(lengths, steps, states, metadata=_texts(metadata) if any(metadata) else None)
+    whole = Episodes(lengths, steps, states, metadata=_texts(metadata), dtypes=dtypes)
     for name, leaf in _leaves(observation_space, "observations"):
         _compress(whole, name, leaf)
     return whole
@@ -263,6 +273,8 @@ class _Reader:
         kinds = set(map(type, parts))
         sizes = np.array([_size(part) for part in parts])
         wanted = self.lengths + extra
+        if (sizes < 0).any():
+            self.refuse(int(np.argmax(sizes < 0)), f"has {name} that are no list of values")
         if (sizes != wanted).any():
             episode = int(np.argmax(sizes != wanted))
             self.refuse(
@@ -274,9 +286,11 @@ class _Reader:
             texts = list(chain.from_iterable(parts))
             if not all(isinstance(text, str | bytes) for text in texts):
                 self._refuse_ragged(name, parts)
-            return _texts(  # HDF5 hands out text as bytes
-                text.decode() if isinstance(text, bytes) else text for text in texts
-            )
+            try:
+                return _texts(map(_decoded, texts))
+            except UnicodeError:
+                row = next(row for row, text in enumerate(texts) if not _is_unicode(text))
+                self.refuse_row(row, extra, f"has {name} that are no Unicode text")
         try:
             if kinds == {np.ndarray}:
                 values = np.concatenate(parts)
@@ -284,7 +298,7 @@ class _Reader:
                 values = _stacked(list(chain.from_iterable(parts)))
         except (ValueError, TypeError):
             self._refuse_ragged(name, parts)
-        if values.dtype.kind not in "biuf":
+        if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8 or 0 in values.shape[1:]:
             self._refuse_ragged(name, parts)
         return values
 
@@ -315,7 +329,7 @@ class _Reader:
         if not isinstance(values, np.ndarray):
             self.refuse(0, f"has text as {name}, where {_short(space)} belongs")
         shape = space.shape or ()
-        if values.shape[1:] != shape and values.size == len(values) * int(np.prod(shape)):
+        if _squeezed(values.shape[1:]) == _squeezed(shape):
             values = values.reshape(-1, *shape)
         if values.shape[1:] != shape:
             self.refuse(
@@ -352,14 +366,19 @@ class _Reader:
 
     def flags(self, name: str, parts: list[Any]) -> NDArray[np.bool_]:
         values = self.column(name, parts, 0)
-        if not isinstance(values, np.ndarray) or not np.isin(values, (0, 1)).all():
-            self.refuse(0, f"has {name} other than True and False")
-        return np.asarray(values.reshape(-1), bool)
+        if not isinstance(values, np.ndarray) or values.size != len(values):
+            self.refuse(0, f"has {name} that are not one truth value for each step")
+        values = values.reshape(-1)
+        if not (known := (values == 0) | (values == 1)).all():
+            self.refuse_row(int(np.argmin(known)), 0, f"has {name} other than True and False")
+        return np.asarray(values, bool)
 
     def infos(self, name: str, parts: list[Any]) -> Iterator[tuple[str, Any, bool]]:
         """Every leaf of the infos, and whether it comes after the step, without a first one."""
         keys = list(parts[0])
         for episode, part in enumerate(parts):
+            if not isinstance(part, Mapping):
+                self.refuse(episode, f"has {name} that are no dictionary: {_short(part)}")
             if set(part) != set(keys):
                 found = ", ".join(map(str, sorted(set(part) ^ set(keys), key=str)))
                 self.refuse(episode, f"has other {name} than the first one: {found}")
@@ -368,8 +387,6 @@ class _Reader:
             if isinstance(below[0], tuple):
                 below = [dict(enumerate(one)) for one in below]
             if isinstance(below[0], Mapping):
-                if not all(isinstance(one, Mapping) for one in below):
-                    self.refuse(0, f"has {path} of another form than the others")
                 yield from self.infos(path, below)
             else:
                 late = [_size(one) for one in below] == self.lengths.tolist()
@@ -397,7 +414,7 @@ def _slides(episodes: Episodes, piece: str, windows: NDArray[Any], pad: int) -> 
     starts = episodes.offsets[:-1] + np.arange(len(episodes))
     after = _rows(starts, episodes.lengths)  # the change between a state and its next one
     first = windows[starts]
-    consumed = np.where(changed[after], newest[1:][after], NONE).astype(np.int32)
+    consumed = np.where(changed[after], newest[1:][after].astype(np.int32), np.int32(NONE))
     context = first[np.arange(first.shape[1]) < sizes[starts, None]].astype(np.int32)
     episodes.steps[f"consumed/{piece}"] = consumed
     episodes.contexts[piece] = (context, _offsets(sizes[starts]))
@@ -461,8 +478,6 @@ def _lists(
         if isinstance(values, np.ndarray):
             if values.dtype == bool:
                 dtypes[name] = values.dtype
-            elif values.dtype == np.int64 and _fits_int32(values):
-                dtypes[name], values = values.dtype, values.astype(np.int32)
             shape = values.shape[1:]
             values = arrow_of(values.reshape(-1))
             if shape:
@@ -515,14 +530,15 @@ def _pieces(name: str, space: spaces.Space[Any]) -> list[tuple[str, slice, int]]
 
     A stretch of item codes, from 0 to a whole number, may be a history window; -1 is no pad.
     """
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or space.shape[0] < 2:
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
         return [(name, slice(0, 0), -1)]
     low, high = space.low, space.high
     edges = np.flatnonzero((low[1:] != low[:-1]) | (high[1:] != high[:-1])) + 1
     found: list[tuple[int, int, int]] = []
     for first, end in pairwise([0, *edges.tolist(), len(low)]):
         bound = float(high[first])
-        slides = end - first > 1 and low[first] == 0 and bound.is_integer() and bound < 2**31 - 1
+        wide = end - first > 1 or len(low) == 1
+        slides = wide and low[first] == 0 and bound.is_integer() and bound < 2**31 - 1
         pad = int(bound) if slides else -1
         if pad < 0 and found and found[-1][2] < 0:
             first = found.pop()[0]
@@ -595,7 +611,7 @@ def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
 
 def _stacked(values: list[Any]) -> NDArray[Any]:
     """An array of many small arrays or numbers; many times quicker than numpy.stack."""
-    if values and isinstance(values[0], np.ndarray) and values[0].ndim:
+    if set(map(type, values)) == {np.ndarray} and values[0].ndim:
         (shape,) = {value.shape for value in values}  # else ragged: a ValueError
         return np.concatenate(values).reshape(len(values), *shape)
     return np.array(values)
@@ -609,14 +625,26 @@ def _size(part: Any) -> int:
         return -1
 
 
-def _fits_int32(values: NDArray[np.int64]) -> bool:
-    return not len(values) or bool(values.min() >= -(2**31) and values.max() < 2**31)
+def _squeezed(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _texts(values: Iterable[str | None]) -> "pa.Array":
     import pyarrow as pa
 
     return pa.array(values, pa.large_string())
+
+
+def _decoded(text: str | bytes) -> str:
+    """Text, which HDF5 hands out as bytes."""
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _is_unicode(text: str | bytes) -> bool:
+    try:
+        return _decoded(text).encode() is not None
+    except UnicodeError:
+        return False
 
 
 def _metadata(**known: Any) -> str | None:
@@ -646,9 +674,9 @@ def _short(thing: Any) -> str:
 
 
 def _escaped(key: Any) -> str:
-    """A key as part of a name, as in a JSON pointer."""
-    return str(key).replace("~", "~0").replace("/", "~1")
+    """A key as part of a name, as in a JSON pointer; a bracket begins the places of a piece."""
+    return str(key).replace("~", "~0").replace("/", "~1").replace("[", "~2")
 
 
 def _unescaped(part: str) -> str:
-    return part.replace("~1", "/").replace("~0", "~")
+    return part.replace("~2", "[").replace("~1", "/").replace("~0", "~")

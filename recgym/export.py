@@ -21,11 +21,11 @@ from minari.storage import get_dataset_path
 from minari.utils import validate_datasets_to_combine
 from numpy.typing import NDArray
 
-from recgym.episodes import NONE, Episodes
-from recgym.errors import InvalidArgument, MissingExtra, NothingLeft
+from recgym.episodes import NONE, Episodes, history_space
+from recgym.errors import InvalidArgument, MissingExtra, NothingLeft, printable
 from recgym.home import load_log, sole_writer
 from recgym.log import InteractionLog, Split, replacing
-from recgym.minari_format import HOW_TO_READ, ColumnStorage
+from recgym.minari_format import ColumnStorage
 
 DataFormat = Literal["recgym", "hdf5"]
 Progress = Callable[[str, float | None], None]
@@ -41,10 +41,12 @@ def dataset_id(data: str, policy: str, split: Split = "train") -> str:
 def _checked_id(known: str) -> str:
     try:
         parse_dataset_id(known)
+        if "//" in known:
+            raise ValueError
     except ValueError:
         raise InvalidArgument(
-            f"Minari accepts no dataset named '{known}': letters, digits, dashes and underscores "
-            "are allowed, and -v0 or another version comes last; give another --name."
+            f"Minari accepts no dataset named '{printable(known)}': letters, digits, dashes and "
+            "underscores are allowed, and -v0 or another version comes last; give another --name."
         ) from None
     return known
 
@@ -71,7 +73,7 @@ def to_minari(
     rows, lengths, ends = log.episodes(split)
     if not len(rows):
         raise NothingLeft(f"{log!r} has no {split} row with an item that it indexes.")
-    observation_space = spaces.Box(0, log.n_items, (history,), np.int32)
+    observation_space = history_space(log.n_items, history)
     action_space = spaces.Discrete(log.n_items)
     about = _about(log, split, history, rows, len(lengths))
     env_spec = _env_spec(log, split, history)
@@ -191,8 +193,7 @@ def _about(
         "algorithm_name": "logged",
         "description": (
             f"The {split} split of the log {manifest.name} under the protocol "
-            f"{manifest.protocol['name']}: what users of {manifest.source['name']} did. "
-            f"{HOW_TO_READ}"
+            f"{manifest.protocol['name']}: what users of {manifest.source['name']} did."
         ),
         "requirements": [f"recgym>={project['Version']}"],
         "minari_version": minari.__version__,
@@ -221,7 +222,8 @@ def _project() -> Any:
 
 def _eval_env(log: InteractionLog, split: Split, history: int) -> dict[str, str]:
     """Who trains is to be evaluated on other users or later events: those of the validation."""
-    if split != "train" or not (log.splits == log.split_code("validation")).any():
+    validation = (log.splits == log.split_code("validation")) & (log.items < log.n_items)
+    if split != "train" or not validation.any():
         return {}
     return {"eval_env_spec": _env_spec(log, "validation", history).to_json()}
 

@@ -198,6 +198,10 @@ class InteractionLog:
         An episode is what a session has of the split. Rows whose item is unseen in training are
         left out, as no action can name them; an episode that ends before its session is truncated.
         """
+        if split == "context":
+            raise InvalidArgument(
+                "The split 'context' is history only: episodes are of train, validation or test."
+            )
         wanted = (self.splits == self.split_code(split)) & (self.items < self.n_items)
         before = np.zeros(len(self) + 1, np.int64)
         np.cumsum(wanted, out=before[1:])

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice, takewhile
 from pathlib import Path
@@ -23,7 +23,7 @@ from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from numpy.typing import NDArray
 
 from recgym.episodes import Episodes, from_arrow, from_buffers, to_arrow, to_json
-from recgym.errors import BadDataset, InvalidArgument, printable
+from recgym.errors import BadDataset, InvalidArgument, OutOfRoom, printable
 from recgym.log import sha256_of_json
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
         super().__init__(Path(data_path), observation_space, action_space, jpeg_encoding)
         self._opened: dict[str, Episodes] = {}
         self._state: tuple[int, ...] = ()
-        for batch in self._raw()["batches"]:
-            self._check_size(batch)
+        self._settled(lambda batches: list(map(self._check_size, batches)))
 
     @classmethod
     def _create(
@@ -145,33 +144,30 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
         for first in range(0, len(indices), _READ):
             some = indices[first : first + _READ]
             found: list[dict[str, Any]] = [{}] * len(some)
-            for places, episodes in self._grouped(some):
-                cut = episodes.cut(*spaces, ids=some[places].tolist())
-                if len(places) == len(some):  # all in one batch
-                    yield from cut
-                    break
+            which, rows, batches = self._found(some)
+            for number, batch in batches.items():
+                places = np.flatnonzero(which == number)
+                cut = batch.take(rows[places]).cut(*spaces, ids=some[places].tolist())
                 for place, episode in zip(places.tolist(), cut, strict=True):
                     found[place] = episode
-            else:
-                yield from found
+            yield from found
 
     def runs(self, episode_indices: Iterable[int]) -> Iterator[Episodes]:
         """The columns of episodes, in the order asked for, in as few parts as there can be."""
         indices = self._checked(episode_indices)
-        batches, starts = self._batches()
-        which = np.searchsorted(starts, indices, side="right") - 1
+        which, places, batches = self._found(indices)
         edges = np.flatnonzero(np.diff(which)) + 1
         for part in np.split(np.arange(len(indices)), edges):
             if len(part):
-                batch = which[part[0]]
-                yield self._read(batches[batch]).take(indices[part] - starts[batch])
+                yield batches[which[part[0]]].take(places[part])
 
     def get_episode_metadata(self, episode_indices: Iterable[int]) -> Iterator[dict[str, Any]]:
         """What is known of each episode: its id, its length, its seed and what was added."""
-        batches, starts = self._batches()
-        for index in self._checked(episode_indices).tolist():
-            batch = int(np.searchsorted(starts, index, side="right")) - 1
-            episodes, place = self._read(batches[batch]), index - int(starts[batch])
+        indices = self._checked(episode_indices)
+        which, places, batches = self._found(indices)
+        each = zip(indices.tolist(), which.tolist(), places.tolist(), strict=True)
+        for index, batch, place in each:
+            episodes = batches[batch]
             known = {"id": index, "total_steps": int(episodes.lengths[place])}
             if episodes.metadata is not None and episodes.metadata[place].is_valid:
                 known |= json.loads(episodes.metadata[place].as_py())
@@ -189,25 +185,16 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
         if len(new) != len(indices):
             raise ValueError("Metadatas and episode_indices have different lengths")
         with self._appending() as add:
-            batches, starts = self._batches()
-            which = np.searchsorted(starts, indices, side="right") - 1
-            for number, batch in enumerate(batches):
-                mine = np.flatnonzero(which == number)
-                if not len(mine):
-                    continue
-                rows = self._read(batch)
-                texts = [None] * len(rows) if rows.metadata is None else rows.metadata.to_pylist()
-                for place in mine.tolist():
-                    row = int(indices[place] - starts[number])
+            which, places, batches = self._found(indices)
+            for number in batches:
+                rows = self._record_batch(add.batches[number])
+                at = rows.schema.get_field_index("metadata")
+                texts = rows.column(at).to_pylist()
+                for place in np.flatnonzero(which == number).tolist():
+                    row = int(places[place])
                     texts[row] = to_json(json.loads(texts[row] or "{}") | new[place])
                 column = pa.array(texts, pa.large_string())
-                table = self._record_batch(batch)
-                at = table.schema.get_field_index("metadata")
-                table = pa.Table.from_batches([table])
-                table = table.set_column(at, "metadata", column) if at >= 0 else (
-                    table.append_column("metadata", column)
-                )  # fmt: skip
-                add.replace(number, table.to_batches()[0])
+                add.replace(number, rows.set_column(at, "metadata", column))
 
     # ------------------------------------------------------------------------ files
 
@@ -240,19 +227,31 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
             raise self._bad(f"{name} was changed after it was written")
         return dict(raw)
 
-    def _batches(self) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
-        """The batches, and the number of each one's first episode."""
-        batches = self._raw()["batches"]
-        ends = np.cumsum([batch["episodes"] for batch in batches], dtype=np.int64)
-        return batches, np.concatenate([[0], ends])[: len(batches)]
+    def _settled(self, act: Callable[[list[dict[str, Any]]], Any]) -> Any:
+        """What comes of the batches; anew if another process has merged some meanwhile."""
+        while True:
+            batches = self._raw()["batches"]
+            try:
+                return act(batches)
+            except BadDataset:
+                if self._raw()["batches"] is batches:
+                    raise
 
-    def _grouped(self, indices: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], Episodes]]:
-        """Some episodes by the batch that holds them, with their places among those asked for."""
-        batches, starts = self._batches()
-        which = np.searchsorted(starts, indices, side="right") - 1
-        for batch in np.unique(which):
-            places = np.flatnonzero(which == batch)
-            yield places, self._read(batches[batch]).take(indices[places] - starts[batch])
+    def _found(
+        self, indices: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[int, Episodes]]:
+        """For each episode its batch and its place in it; and those batches."""
+
+        def find(batches: list[dict[str, Any]]) -> Any:
+            ends = np.cumsum([batch["episodes"] for batch in batches])
+            which = np.searchsorted(ends, indices, side="right")
+            starts = np.concatenate([[0], ends])
+            numbers = set(which.tolist())
+            return which, indices - starts[which], {n: self._read(batches[n]) for n in numbers}
+
+        found: tuple[NDArray[np.int64], NDArray[np.int64], dict[int, Episodes]]
+        found = self._settled(find)
+        return found
 
     def _checked(self, episode_indices: Iterable[int]) -> NDArray[np.int64]:
         indices = np.fromiter(episode_indices, np.int64)
@@ -264,19 +263,23 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
 
     def _read(self, batch: dict[str, Any]) -> Episodes:
         """A batch, memory-mapped; its hash is compared when it is first read."""
-        if batch["file"] not in self._opened:
-            self._opened[batch["file"]] = from_arrow(self._record_batch(batch))
-        return self._opened[batch["file"]]
+        key = batch["sha256"]  # not the file: its name may come again in a dataset written anew
+        if key not in self._opened:
+            self._opened[key] = from_arrow(self._record_batch(batch))
+        return self._opened[key]
 
     def _record_batch(self, batch: dict[str, Any]) -> "pa.RecordBatch":
         import pyarrow as pa
 
         self._check_size(batch)
         file = self.data_path / batch["file"]
-        if _sha256(file) != batch["sha256"]:
-            raise self._bad(f"{file.name} was changed after it was written")
-        with pa.memory_map(str(file)) as source:
-            return pa.ipc.open_file(source).get_batch(0)
+        try:
+            if _sha256(file) != batch["sha256"]:
+                raise self._bad(f"{file.name} was changed after it was written")
+            with pa.memory_map(str(file)) as source:
+                return pa.ipc.open_file(source).get_batch(0)
+        except FileNotFoundError:
+            raise self._bad(f"{file.name} is missing") from None
 
     def _check_size(self, batch: dict[str, Any]) -> None:
         try:
@@ -314,6 +317,9 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
                 additions.merge()
             except BaseException:
                 additions.discard([batch for batch in additions.batches if batch not in before])
+                if not before and self.data_path.name == "data":  # the id is free again
+                    shutil.rmtree(self.data_path)
+                    self.data_path.parent.rmdir()
                 raise
             batches = additions.batches
             _publish(self.data_path, raw | {
@@ -352,12 +358,10 @@ class _Additions:
 
     def merge(self) -> None:
         """Merge the newest batches while there are many of like size: few files, linear work."""
-        while len(tail := self._alike()) >= _FAN_IN:
+        while tail := self._mergeable():
             import pyarrow as pa
 
             parts = [self.storage._record_batch(batch) for batch in tail]
-            if not all(part.schema.equals(parts[0].schema, check_metadata=True) for part in parts):
-                return
             (rows,) = pa.Table.from_batches(parts).combine_chunks().to_batches()
             del self.batches[-len(tail) :]
             self.batches.append(self._written(rows, sum(batch["steps"] for batch in tail)))
@@ -367,22 +371,42 @@ class _Additions:
         """Delete the files of batches."""
         for batch in batches:
             (self.storage.data_path / batch["file"]).unlink(missing_ok=True)
-            self.storage._opened.pop(batch["file"], None)
+            self.storage._opened.pop(batch["sha256"], None)
 
-    def _alike(self) -> list[dict[str, Any]]:
-        """The newest batches of one order of magnitude, in powers of the fan-in."""
-        newest = _order(self.batches[-1]) if self.batches else 0
-        alike = takewhile(lambda batch: newest == _order(batch) > 0, reversed(self.batches))
-        return list(alike)[::-1]
+    def _mergeable(self) -> list[dict[str, Any]]:
+        """The newest batch with smaller ones before it, or with enough of its own order."""
+        if not self.batches:
+            return []
+        *before, newest = self.batches
+
+        def run(orders: range) -> list[dict[str, Any]]:
+            return list(takewhile(
+                lambda batch: batch["schema"] == newest["schema"] and _order(batch) in orders,
+                reversed(before),
+            ))  # fmt: skip
+
+        order = _order(newest)
+        alike = run(range(order, order + 1)) if order else []
+        found = run(range(1, order)) or (alike if len(alike) >= _FAN_IN - 1 else [])
+        return [*found[::-1], newest] if found else []
 
     def _written(self, rows: "pa.RecordBatch", steps: int) -> dict[str, Any]:
         import pyarrow as pa
 
         file = self._new_file()
-        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as out:
-            out.write_batch(rows)
+        try:
+            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as out:
+                out.write_batch(rows)
+        except OSError as problem:
+            file.unlink(missing_ok=True)
+            raise OutOfRoom(
+                f"The episodes could not be written to {file.parent}: "
+                f"{problem.strerror or problem}. Free some space, or point MINARI_DATASETS_PATH "
+                "at another disk; nothing was changed."
+            ) from None
         return {
             "file": file.name,
+            "schema": hashlib.sha256(rows.schema.serialize()).hexdigest()[:16],
             "episodes": rows.num_rows,
             "steps": steps,
             "bytes": file.stat().st_size,

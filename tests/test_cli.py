@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import minari
 import pytest
 
 import recgym
@@ -43,6 +44,41 @@ def test_a_log_is_built_shown_hashed_and_removed(tmp_path):
     assert "--yes" in refused.stderr
     assert recgym_data("data", "remove", "shop", "--yes").returncode == 0
     assert json.loads(recgym_data("data", "list", "--json").stdout)["logs"] == []
+
+
+def test_a_log_is_exported_and_datasets_are_combined(demo):
+    export = recgym_data("data", "export", "demo", "--json")
+    assert export.returncode == 0, export.stderr
+    written = json.loads(export.stdout)
+    names = [f"recgym/demo/logged{split}-v0" for split in ("", "-validation", "-test")]
+    assert [entry["dataset"] for entry in written] == names
+    assert sum(entry["episodes"] for entry in written) == demo.n_sessions
+    again = recgym_data("data", "export", "demo", "--splits", "test")
+    assert again.returncode == 1
+    assert "--replace" in again.stderr
+    assert recgym_data("data", "export", "demo", "--splits", "test", "--replace").returncode == 0
+    other = recgym_data("data", "export", "demo", "--name", "plain", "--format", "hdf5",
+                        "--splits", "test")  # fmt: skip
+    assert "recgym/plain/logged-test-v0" in other.stdout
+    pair = [names[2], "recgym/plain/logged-test-v0"]
+    joined = recgym_data("data", "combine", *pair, "--into", "recgym/demo/twice-v0", "--json")
+    assert json.loads(joined.stdout)[0]["episodes"] == 2 * written[2]["episodes"]
+    assert minari.load_dataset("recgym/demo/twice-v0").combined_datasets == pair
+    refused = recgym_data("data", "combine", *names[:2], "--into", "recgym/demo/both-v0")
+    assert refused.returncode == 1 and "env_spec" in refused.stderr
+    unknown = recgym_data("data", "combine", names[0], "recgym/demo/loged-v0", "--into", "x-v0")
+    assert "Did you mean 'recgym/demo/logged-v0'?" in unknown.stderr
+
+
+def test_a_split_without_rows_is_told():
+    frame = {"user": [1, 1, 1, 2, 2], "item": list("abcab"), "turn": [1, 2, 3, 1, 2]}
+    recgym.log_from_frame(
+        frame, user="user", item="item", order="turn", protocol="leave-last-out", name="few"
+    )
+    export = recgym_data("data", "export", "few")
+    assert export.returncode == 0, export.stderr
+    assert "recgym/few/logged-v0" in export.stdout
+    assert "no test row with an item that it indexes" in export.stderr
 
 
 def test_a_damaged_log_does_not_hide_the_others(demo):

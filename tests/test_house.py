@@ -45,7 +45,7 @@ ALLOWED = {
         "recgym.build", "recgym.engine", "recgym.home", "recgym.log", "recgym.protocols",
         "recgym.raw",
     },
-    "recgym.envs": {"recgym.home", "recgym.log"},
+    "recgym.envs": {"recgym.episodes", "recgym.home", "recgym.log"},
     "recgym.episodes": {"recgym.log"},
     "recgym.minari_format": {"recgym.episodes", "recgym.log"},
     "recgym.export": {"recgym.episodes", "recgym.home", "recgym.log", "recgym.minari_format"},

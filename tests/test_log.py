@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from recgym.errors import BadLog, InvalidArgument, OutOfRoom
 from recgym.home import load_log, writing
-from recgym.log import ROW_COLUMNS, InteractionLog, Manifest, write_log
+from recgym.log import ROW_COLUMNS, SPLITS, InteractionLog, Manifest, write_log
 
 from .reference import Event, Log
 from .sentences import said
@@ -28,7 +29,7 @@ def written(path, sizes, in_state=True, n_items=9, seed=0):
     manifest = Manifest(
         name=path.name,
         source={"name": "random"},
-        protocol={},
+        protocol={"name": "random"},
         command="",
         recgym="0",
         time="microseconds",
@@ -403,3 +404,119 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(OutOfRoom) as problem:
         written(tmp_path / "file" / "log", [1])
     assert "could not be written" in said(problem)
+
+
+# ------------------------------------------------------------------------------------- episodes
+
+
+def rewritten(log, n_items=None, **columns):
+    """The log with other columns, in the same folder."""
+    names = [*(ROW_COLUMNS.keys() - {"depths"}), "offsets", "terminated", "users", "catalogue"]
+    columns = {name: getattr(log, name) for name in names} | columns
+    manifest = replace(log.manifest, n_items=log.n_items if n_items is None else n_items)
+    return write_log(log.path, manifest, columns)
+
+
+def splits_of_a_session(rng, protocol, size):
+    """The splits of a session's rows, as such a protocol gives them."""
+    if protocol == "by event":
+        first, second = sorted(rng.integers(size + 1, size=2).tolist())
+        return [0] * first + [1] * (second - first) + [2] * (size - second)
+    if protocol == "last out":
+        return [0] * (size - 2) + [1, 2] if size > 2 else [0] * size
+    code = int(rng.integers(3))
+    context = int(rng.integers(size)) if protocol == "with context" and code else 0
+    return [3] * context + [code] * (size - context)
+
+
+@st.composite
+def split_logs(draw, path, least_reward=-1):
+    """A log with items that training never saw, and what only some logs have."""
+    protocol = draw(st.sampled_from(["by event", "last out", "by session", "with context"]))
+    sizes = draw(st.lists(st.sampled_from([1, 2, 3, 5, 12]), min_size=1, max_size=7))
+    known, seed = draw(st.sampled_from([1, 2, 7])), draw(st.integers(0, 2**32))
+    share, unseen = draw(st.sampled_from([0.0, 0.5, 1.0])), draw(st.sampled_from([0.0, 0.4]))
+    rng = np.random.default_rng(seed)
+    splits = [code for size in sizes for code in splits_of_a_session(rng, protocol, size)]
+    splits = np.array(splits, np.uint8)
+    log = written(path, sizes, n_items=2 * known, seed=seed)
+    strange = (splits != 0) & (rng.random(len(log)) < unseen)
+    some = np.arange(least_reward, 4, dtype=np.float32) / 5
+    columns = {
+        "items": (log.items % known + np.where(strange, known, 0)).astype(np.int32),
+        "in_state": (rng.random(len(log)) < share) & ~strange,
+        "splits": splits,
+        "rewards": rng.choice(some, len(log)),
+    }
+    if draw(st.booleans()):
+        columns["propensities"] = rng.choice(np.float32([0.1, 0.25, 1]), len(log))
+    if draw(st.booleans()):
+        columns["slots"] = rng.integers(1, 4, len(log), dtype=np.uint8)
+    return rewritten(log, known, **columns)
+
+
+def slow_episodes(log, split):
+    """The rows of each episode of a split."""
+    codes, items = log.splits.tolist(), log.items.tolist()
+    episodes = []
+    for session in range(log.n_sessions):
+        rows = range(log.offsets[session], log.offsets[session + 1])
+        rows = [k for k in rows if SPLITS[codes[k]] == split and items[k] < log.n_items]
+        if rows:
+            over = bool(log.terminated[session]) and rows[-1] + 1 == log.offsets[session + 1]
+            episodes.append((rows, over))
+    return episodes
+
+
+@settings(max_examples=settings().max_examples // 2)
+@given(data=st.data())
+def test_episodes_are_what_a_slow_recount_says(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("episodes")
+    log = data.draw(split_logs(folder / "log"))
+    for split in ("train", "validation", "test"):
+        wanted = slow_episodes(log, split)
+        rows, lengths, ends = log.episodes(split)
+        assert rows.tolist() == [row for rows, _ in wanted for row in rows]
+        assert lengths.tolist() == [len(rows) for rows, _ in wanted]
+        assert ends.tolist() == [over for _, over in wanted] and ends.dtype == bool
+    shutil.rmtree(folder)
+
+
+def test_an_episode_that_ends_before_its_session_is_truncated(tmp_path):
+    log = written(tmp_path / "log", [4, 2, 2], n_items=4)
+    log = rewritten(
+        log,
+        n_items=3,
+        items=np.array([0, 1, 2, 0, 1, 3, 0, 1], np.int32),  # item 3 is unseen in training
+        in_state=np.array([1, 1, 1, 1, 1, 0, 1, 1], bool),
+        splits=np.array([0, 0, 1, 1, 2, 2, 2, 2], np.uint8),
+        terminated=np.array([True, True, False]),
+    )
+    found = [[array.tolist() for array in log.episodes(split)] for split in SPLITS[:3]]
+    assert found == [
+        [[0, 1], [2], [False]],  # the validation follows
+        [[2, 3], [2], [True]],
+        [[4, 6, 7], [1, 2], [False, False]],  # what follows is unseen; no end is shown
+    ]
+
+
+@pytest.mark.parametrize(("in_state", "whole"), [(True, False), (False, True)])
+def test_rows_of_a_split_that_another_interrupts_are_refused(tmp_path, in_state, whole):
+    log = written(tmp_path / "log", [3], [True, in_state, True])
+    log = rewritten(log, splits=np.array([0, 1, 0], np.uint8))
+    if whole:  # no history tells the difference
+        assert log.episodes("train")[0].tolist() == [0, 2]
+        return
+    with pytest.raises(BadLog, match="the train rows of a session are not consecutive") as problem:
+        log.episodes("train")
+    assert said(problem)
+    assert log.episodes("validation")[0].tolist() == [1]
+
+
+@pytest.mark.parametrize("split", ["tests", "", "TRAIN", None, 0])
+def test_episodes_of_no_split_are_refused(tiny, split):
+    assert [tiny.split_code(known) for known in SPLITS] == [0, 1, 2, 3]
+    for ask in (tiny.split_code, tiny.episodes):
+        with pytest.raises(InvalidArgument, match="No split is named .* Known: train") as problem:
+            ask(split)
+        assert repr(split) in said(problem)

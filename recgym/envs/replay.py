@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from recgym.episodes import history_space
 from recgym.errors import BadLog, InvalidArgument, NothingLeft
 from recgym.home import load_log
 from recgym.log import Split
@@ -43,7 +44,7 @@ class ReplayEnv(gymnasium.Env[NDArray[np.int32], np.int64]):
             raise NothingLeft(f"The log '{log}' has no {split} row with an item that it indexes.")
         self._offsets = np.concatenate([[0], np.cumsum(lengths)])
         self._history = history
-        self.observation_space = spaces.Box(0, self.log.n_items, (history,), np.int32)
+        self.observation_space = history_space(self.log.n_items, history)
         self.action_space = spaces.Discrete(self.log.n_items)
         self.render_mode = render_mode
         self._place = self._end = self._steps = self._hits = 0
@@ -70,6 +71,8 @@ class ReplayEnv(gymnasium.Env[NDArray[np.int32], np.int64]):
 
     def step(self, action: np.int64) -> tuple[NDArray[np.int32], float, bool, bool, dict[str, Any]]:
         """Recommend an item."""
+        if self._place == self._end:
+            raise gymnasium.error.ResetNeeded("The episode is over: call reset() before step().")
         row = self._rows[self._place]
         hit = bool(self.log.items[row] == action)
         self._place += 1
@@ -86,10 +89,14 @@ class ReplayEnv(gymnasium.Env[NDArray[np.int32], np.int64]):
         return np.asarray(self.log.histories(row, self._history, after=over)[0])
 
     def _info(self, row: int | None, hit: bool) -> dict[str, Any]:
-        log, known = self.log, self.log.propensities
-        return {
+        log = self.log
+        info = {
             "hit": hit,
-            "behaviour": len(log.manifest.behaviours) if row is None else int(log.behaviours[row]),
-            "propensity": math.nan if row is None or known is None else float(known[row]),
             "off_log": 1 - self._hits / self._steps if self._steps else 0.0,
+            "behaviour": len(log.manifest.behaviours) if row is None else int(log.behaviours[row]),
         }
+        if log.propensities is not None:
+            info["propensity"] = math.nan if row is None else float(log.propensities[row])
+        if log.slots is not None:
+            info["slot"] = 255 if row is None else int(log.slots[row])
+        return info
