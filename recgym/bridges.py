@@ -7,7 +7,8 @@ import numpy as np
 from gymnasium import spaces
 from minari.dataset.minari_dataset import MinariDataset
 
-from recgym.episodes import Episodes, from_buffers
+from recgym.buffers import from_buffers
+from recgym.episodes import Episodes
 from recgym.errors import InvalidArgument, MissingExtra, printable
 from recgym.minari_format import ColumnStorage, buffers_of
 

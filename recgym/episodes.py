@@ -1,29 +1,28 @@
-"""Episodes as columns: from Minari's buffers, to Arrow and back, and cut into episodes again.
+"""Episodes as columns: to Arrow and back, and cut into episodes again.
 
 A step column has a row for each action, a state column one more for each episode. A column is
 named by where it stands in the observation, action or info: `observations/history`.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from recgym.errors import InvalidArgument, printable
+from recgym.errors import InvalidArgument
 from recgym.log import arrow_of, fill_windows, numbers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from minari.data_collector.episode_buffer import EpisodeBuffer
 
 NONE = -1  # a step that consumed nothing
-_FLAGS = ("terminations", "truncations")
+FLAGS = ("terminations", "truncations")
 _CHUNK = 4096  # windows gathered at once
 
 
@@ -40,7 +39,7 @@ class Episodes:
     states: dict[str, Any]
     contexts: dict[str, tuple[NDArray[np.int32], NDArray[np.int64]]] = field(default_factory=dict)
     # ... values, and the offsets of each episode's
-    metadata: "pa.Array | None" = None  # what else is known of an episode, as JSON
+    metadata: Any = None  # what else is known of an episode, as an Arrow array of JSON
     dtypes: dict[str, Any] = field(default_factory=dict)  # where they differ from the column's
 
     def __len__(self) -> int:
@@ -50,7 +49,7 @@ class Episodes:
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """Where each episode's steps begin, and where the last one's end."""
-        return _offsets(self.lengths)
+        return offsets_of(self.lengths)
 
     def take(self, which: NDArray[np.int64]) -> "Episodes":
         """Some of the episodes, in that order, without their metadata."""
@@ -59,7 +58,7 @@ class Episodes:
         contexts = {}
         for name, (values, offsets) in self.contexts.items():
             sizes = offsets[which + 1] - offsets[which]
-            contexts[name] = (_pick(values, _rows(offsets[which], sizes)), _offsets(sizes))
+            contexts[name] = (_pick(values, _rows(offsets[which], sizes)), offsets_of(sizes))
         return Episodes(
             lengths,
             {name: _pick(column, steps) for name, column in self.steps.items()},
@@ -84,9 +83,9 @@ class Episodes:
         consumed, (context, offsets) = self.steps[f"consumed/{name}"], self.contexts[name]
         sizes = np.diff(offsets)
         joins = consumed != NONE
-        joined = _offsets(joins)
+        joined = offsets_of(joins)
         counts = np.diff(joined[self.offsets])
-        starts = _offsets(sizes + counts)[:-1]
+        starts = offsets_of(sizes + counts)[:-1]
         tape = consumed
         if len(context) or not joins.all():  # what each episode's windows slide over
             tape = np.empty(len(context) + int(joined[-1]), np.int32)
@@ -132,15 +131,12 @@ class Episodes:
         """One dictionary for each episode, in the form that Minari hands out."""
         offsets = self.offsets
         steps = list(map(slice, offsets[:-1].tolist(), offsets[1:].tolist()))
-        starts, ends = (
-            offsets[:-1] + np.arange(len(self)),
-            offsets[1:] + np.arange(1, len(self) + 1),
-        )
-        states = list(map(slice, starts.tolist(), ends.tolist()))
+        bounds = (offsets + np.arange(len(offsets))).tolist()  # of the states: one more for each
+        states = list(map(slice, bounds[:-1], bounds[1:]))
         late = {name for name in self.steps if name.startswith("infos/")}
         observation = _cutter(self.observations(observation_space))
         action = _cutter(self.actions(action_space))
-        rewards, terminations, truncations = (self.at_steps(name) for name in ("rewards", *_FLAGS))
+        rewards, terminations, truncations = (self.at_steps(name) for name in ("rewards", *FLAGS))
         infos = self.infos()
         for episode, state, step in zip(ids, states, steps, strict=True):
             yield {
@@ -179,9 +175,6 @@ class Episodes:
         return np.array(column, self.dtypes.get(name, column.dtype))
 
 
-# ------------------------------------------------------------------------------ from buffers
-
-
 def history_space(n_items: int, length: int) -> spaces.Box:
     """Histories of that length, padded with the number of items."""
     if length < 1:
@@ -189,212 +182,14 @@ def history_space(n_items: int, length: int) -> spaces.Box:
     return spaces.Box(0, n_items, (length,), np.int32)
 
 
-def from_buffers(
-    buffers: Sequence["EpisodeBuffer"],
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    first: int = 0,
-) -> Episodes:
-    """Put buffers side by side, and refuse what their spaces do not hold."""
-    lengths = np.fromiter((len(buffer.rewards) for buffer in buffers), np.int64, len(buffers))
-    reader = _Reader(lengths, first)
-    if not lengths.all():
-        reader.refuse(int(np.argmin(lengths)), "is empty: an episode has one action or more")
-    steps: dict[str, Any] = {}
-    states: dict[str, Any] = {}
-    dtypes: dict[str, Any] = {}
-    for root, space, extra in (
-        ("observations", observation_space, 1),
-        ("actions", action_space, 0),
-    ):
-        columns = states if extra else steps
-        parts = [getattr(buffer, root) for buffer in buffers]
-        for name, leaf, values in reader.branches(root, space, parts):
-            columns[name] = column = reader.in_space(name, leaf, values, extra)
-            if isinstance(leaf, spaces.Discrete) and np.abs(_bounds(leaf)).max() < 2**31:
-                columns[name], dtypes[name] = column.astype(np.int32), column.dtype
-    steps["rewards"] = reader.rewards([buffer.rewards for buffer in buffers])
-    for name in _FLAGS:
-        steps[name] = reader.flags(name, [getattr(buffer, name) for buffer in buffers])
-    for name, column, late in reader.infos("infos", [buffer.infos or {} for buffer in buffers]):
-        (steps if late else states)[name] = column
-    metadata = [_metadata(seed=buffer.seed, options=buffer.options) for buffer in buffers]
-    whole = Episodes(lengths, steps, states, metadata=_texts(metadata), dtypes=dtypes)
+def compress(episodes: Episodes, observation_space: spaces.Space[Any]) -> None:
+    """Replace windows by what was consumed, wherever that gives back every one of them."""
     for name, leaf in _leaves(observation_space, "observations"):
-        _compress(whole, name, leaf)
-    return whole
-
-
-class _Reader:
-    """Reads the same place of many buffers; knows which episode to blame."""
-
-    def __init__(self, lengths: NDArray[np.int64], first: int) -> None:
-        self.lengths, self.first = lengths, first
-
-    def refuse(self, episode: int, fault: str) -> None:
-        raise InvalidArgument(f"Episode {self.first + episode} {fault}; nothing was stored.")
-
-    def refuse_row(self, row: int, extra: int, fault: str) -> None:
-        """Blame the episode and the step of a row of a column."""
-        offsets = _offsets(self.lengths + extra)
-        episode = int(np.searchsorted(offsets, row, side="right")) - 1
-        self.refuse(episode, f"{fault} at step {row - offsets[episode]}")
-
-    def branches(
-        self, name: str, space: spaces.Space[Any], parts: list[Any]
-    ) -> Iterator[tuple[str, spaces.Space[Any], list[Any]]]:
-        """Every leaf of a space with its part of every buffer."""
-        if isinstance(space, spaces.Dict | spaces.Tuple):
-            nested = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space)
-            for key, sub in nested:
-                below = [
-                    self._branch(episode, name, space, part, key)
-                    for episode, part in enumerate(parts)
-                ]
-                yield from self.branches(f"{name}/{_escaped(key)}", sub, below)
-        else:
-            yield name, space, parts
-
-    def _branch(
-        self, episode: int, name: str, space: spaces.Space[Any], part: Any, key: Any
-    ) -> Any:
-        nested = Mapping if isinstance(space, spaces.Dict) else tuple
-        try:
-            if isinstance(part, nested) and len(part) == len(space):  # type: ignore[arg-type]
-                return part[key]
-            if isinstance(part, list) and all(len(one) == len(space) for one in part):  # type: ignore[arg-type]
-                return [one[key] for one in part]
-        except (KeyError, TypeError):
-            pass
-        self.refuse(episode, f"has {name} that do not fit {_short(space)}: {_short(part)}")
-
-    def column(self, name: str, parts: list[Any], extra: int) -> Any:
-        """One array of numbers, or one Arrow array of text, out of every buffer's part."""
-        kinds = set(map(type, parts))
-        sizes = np.array([_size(part) for part in parts])
-        wanted = self.lengths + extra
-        if (sizes < 0).any():
-            self.refuse(int(np.argmax(sizes < 0)), f"has {name} that are no list of values")
-        if (sizes != wanted).any():
-            episode = int(np.argmax(sizes != wanted))
-            self.refuse(
-                episode,
-                f"has {self.lengths[episode]} rewards and {sizes[episode]} {name}, where "
-                f"{wanted[episode]} belong",
-            )
-        if isinstance(parts[0][0], str | bytes):
-            texts = list(chain.from_iterable(parts))
-            if not all(isinstance(text, str | bytes) for text in texts):
-                self._refuse_ragged(name, parts)
-            try:
-                return _texts(map(_decoded, texts))
-            except UnicodeError:
-                row = next(row for row, text in enumerate(texts) if not _is_unicode(text))
-                self.refuse_row(row, extra, f"has {name} that are no Unicode text")
-        try:
-            if kinds == {np.ndarray}:
-                values = np.concatenate(parts)
-            else:
-                values = _stacked(list(chain.from_iterable(parts)))
-        except (ValueError, TypeError):
-            self._refuse_ragged(name, parts)
-        if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8 or 0 in values.shape[1:]:
-            self._refuse_ragged(name, parts)
-        return values
-
-    def _refuse_ragged(self, name: str, parts: list[Any]) -> None:
-        first = _shape(parts[0][0])
-        for episode, part in enumerate(parts):
-            for step, value in enumerate(part):
-                if (found := _shape(value)) != first:
-                    self.refuse(
-                        episode, f"has ragged {name}: {found} at step {step}, and {first} before"
-                    )
-        self.refuse(0, f"has {name} of {first}: numbers, text and arrays of one shape fit here")
-
-    def in_space(self, name: str, space: spaces.Space[Any], parts: list[Any], extra: int) -> Any:
-        """The column of a leaf space, every value of which the space contains."""
-        values = self.column(name, parts, extra)
-        if isinstance(space, spaces.Text):
-            if isinstance(values, np.ndarray):
-                self.refuse(0, f"has numbers as {name}, where text belongs")
-            for row, text in enumerate(values.to_pylist()):
-                if not (
-                    space.min_length <= len(text) <= space.max_length
-                    and space.character_set.issuperset(text)
-                ):
-                    fault = f"has {name} outside {_short(space)}: '{printable(text)}'"
-                    self.refuse_row(row, extra, fault)
-            return values
-        if not isinstance(values, np.ndarray):
-            self.refuse(0, f"has text as {name}, where {_short(space)} belongs")
-        shape = space.shape or ()
-        if _squeezed(values.shape[1:]) == _squeezed(shape):
-            values = values.reshape(-1, *shape)
-        if values.shape[1:] != shape:
-            self.refuse(
-                0, f"has {name} of shape {values.shape[1:]}, and {_short(space)} has shape {shape}"
-            )
-        if 0 in shape:
-            self.refuse(0, f"has {name} of shape {shape}, which hold nothing")
-        low, high = _bounds(space)
-        flat = values.reshape(len(values), -1)
-        low, high = np.broadcast_to(low, shape).ravel(), np.broadcast_to(high, shape).ravel()
-        if not ((flat.min(0) >= low).all() and (flat.max(0) <= high).all()):  # NaN: neither
-            row = int(np.argmin(((flat >= low) & (flat <= high)).all(1)))
-            found = printable(str(values[row].tolist()))
-            self.refuse_row(row, extra, f"has {name} outside {_short(space)}: {found}")
-        if values.dtype != space.dtype:
-            cast = values.astype(space.dtype)
-            if np.array_equal(cast, values):
-                return cast
-            if values.dtype.kind != cast.dtype.kind:  # a wider float is kept as it came
-                row = int(np.argmax((cast != values).reshape(len(values), -1).any(1)))
-                found = printable(str(values[row].tolist()))
-                self.refuse_row(row, extra, f"has {name} that are no {space.dtype}: {found}")
-        return values
-
-    def rewards(self, parts: list[Any]) -> NDArray[Any]:
-        values = self.column("rewards", parts, 0)
-        if not isinstance(values, np.ndarray) or values.size != len(values):
-            self.refuse(0, "has rewards that are not one number for each step")
-        values = values.reshape(-1)
-        if not np.isfinite(values).all():
-            row = int(np.argmin(np.isfinite(values)))
-            self.refuse_row(row, 0, f"has the reward {values[row]}")
-        return np.asarray(values)
-
-    def flags(self, name: str, parts: list[Any]) -> NDArray[np.bool_]:
-        values = self.column(name, parts, 0)
-        if not isinstance(values, np.ndarray) or values.size != len(values):
-            self.refuse(0, f"has {name} that are not one truth value for each step")
-        values = values.reshape(-1)
-        if not (known := (values == 0) | (values == 1)).all():
-            self.refuse_row(int(np.argmin(known)), 0, f"has {name} other than True and False")
-        return np.asarray(values, bool)
-
-    def infos(self, name: str, parts: list[Any]) -> Iterator[tuple[str, Any, bool]]:
-        """Every leaf of the infos, and whether it comes after the step, without a first one."""
-        keys = list(parts[0])
-        for episode, part in enumerate(parts):
-            if not isinstance(part, Mapping):
-                self.refuse(episode, f"has {name} that are no dictionary: {_short(part)}")
-            if set(part) != set(keys):
-                found = ", ".join(map(str, sorted(set(part) ^ set(keys), key=str)))
-                self.refuse(episode, f"has other {name} than the first one: {found}")
-        for key in keys:
-            below, path = [part[key] for part in parts], f"{name}/{_escaped(key)}"
-            if isinstance(below[0], tuple):
-                below = [dict(enumerate(one)) for one in below]
-            if isinstance(below[0], Mapping):
-                yield from self.infos(path, below)
-            else:
-                late = [_size(one) for one in below] == self.lengths.tolist()
-                yield path, self.column(path, below, 0 if late else 1), late
+        _compress(episodes, name, leaf)
 
 
 def _compress(episodes: Episodes, name: str, space: spaces.Space[Any]) -> None:
-    """Replace a leaf by its pieces, and what slides by what was consumed, where that is exact."""
+    """Replace a leaf by its pieces, and those that slide by what was consumed."""
     pieces = _pieces(name, space)
     values = episodes.states[name]
     if (len(pieces) == 1 and pieces[0][2] < 0) or values.dtype != space.dtype:
@@ -417,7 +212,7 @@ def _slides(episodes: Episodes, piece: str, windows: NDArray[Any], pad: int) -> 
     consumed = np.where(changed[after], newest[1:][after].astype(np.int32), np.int32(NONE))
     context = first[np.arange(first.shape[1]) < sizes[starts, None]].astype(np.int32)
     episodes.steps[f"consumed/{piece}"] = consumed
-    episodes.contexts[piece] = (context, _offsets(sizes[starts]))
+    episodes.contexts[piece] = (context, offsets_of(sizes[starts]))
     if np.array_equal(episodes.windows(piece, windows.shape[1], pad), windows):
         episodes.dtypes[piece] = windows.dtype
         return True
@@ -440,8 +235,8 @@ def to_arrow(episodes: Episodes) -> "pa.RecordBatch":
         columns[f"context/{name}"] = pa.LargeListArray.from_arrays(
             arrow_of(offsets), arrow_of(values)
         )
-    if episodes.metadata is not None:
-        columns["metadata"] = episodes.metadata
+    unknown = pa.nulls(len(episodes), pa.large_string())
+    columns["metadata"] = unknown if episodes.metadata is None else episodes.metadata
     dtypes = {name: np.dtype(dtype).str for name, dtype in dtypes.items()}
     schema = pa.schema(
         [pa.field(name, column.type) for name, column in columns.items()],
@@ -463,8 +258,9 @@ def from_arrow(batch: "pa.RecordBatch") -> Episodes:
             arrays = (numbers_of(column.values), numbers_of(column.offsets))
             contexts[name.removeprefix("context/")] = arrays
     lengths = np.diff(numbers_of(batch.column("steps").offsets))
-    metadata = batch.column("metadata") if "metadata" in batch.schema.names else None
-    return Episodes(lengths, tables["steps"], tables["states"], contexts, metadata, dtypes)
+    return Episodes(
+        lengths, tables["steps"], tables["states"], contexts, batch.column("metadata"), dtypes
+    )
 
 
 def _lists(
@@ -486,7 +282,7 @@ def _lists(
         arrays.append(values)
         fields.append(pa.field(name, values.type, metadata=metadata))
     struct = pa.StructArray.from_arrays(arrays, fields=fields)
-    return pa.LargeListArray.from_arrays(arrow_of(_offsets(lengths)), struct)
+    return pa.LargeListArray.from_arrays(arrow_of(offsets_of(lengths)), struct)
 
 
 def _column(values: "pa.Array", leaf: "pa.Field", dtypes: dict[str, Any]) -> Any:
@@ -507,7 +303,7 @@ def _column(values: "pa.Array", leaf: "pa.Field", dtypes: dict[str, Any]) -> Any
 def _leaves(space: spaces.Space[Any], name: str) -> Iterator[tuple[str, spaces.Space[Any]]]:
     if isinstance(space, spaces.Dict):
         for key, sub in space.spaces.items():
-            yield from _leaves(sub, f"{name}/{_escaped(key)}")
+            yield from _leaves(sub, f"{name}/{escaped(key)}")
     elif isinstance(space, spaces.Tuple):
         for place, sub in enumerate(space.spaces):
             yield from _leaves(sub, f"{name}/{place}")
@@ -518,7 +314,7 @@ def _leaves(space: spaces.Space[Any], name: str) -> Iterator[tuple[str, spaces.S
 def _tree(space: spaces.Space[Any], name: str, leaf: Callable[[str, Any], Any]) -> Any:
     if isinstance(space, spaces.Dict):
         return {
-            key: _tree(sub, f"{name}/{_escaped(key)}", leaf) for key, sub in space.spaces.items()
+            key: _tree(sub, f"{name}/{escaped(key)}", leaf) for key, sub in space.spaces.items()
         }
     if isinstance(space, spaces.Tuple):
         return tuple(_tree(sub, f"{name}/{key}", leaf) for key, sub in enumerate(space.spaces))
@@ -546,22 +342,6 @@ def _pieces(name: str, space: spaces.Space[Any]) -> list[tuple[str, slice, int]]
     if len(found) == 1:
         return [(name, slice(0, len(low)), found[0][2])]
     return [(f"{name}[{first}:{end}]", slice(first, end), pad) for first, end, pad in found]
-
-
-def _bounds(space: spaces.Space[Any]) -> tuple[Any, Any]:
-    """The least and the greatest value of each place of a leaf space."""
-    if isinstance(space, spaces.Box):
-        return space.low, space.high
-    if isinstance(space, spaces.Discrete):
-        return space.start, space.start + space.n - 1
-    if isinstance(space, spaces.MultiDiscrete):
-        return space.start, space.start + space.nvec - 1
-    if isinstance(space, spaces.MultiBinary):
-        return 0, 1
-    raise InvalidArgument(
-        f"{_short(space)} cannot be stored: use Box, Discrete, MultiDiscrete, MultiBinary, Text, "
-        "and Dict and Tuple of them."
-    )
 
 
 def _rows(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Any:
@@ -597,59 +377,24 @@ def _cut_infos(tree: Any, name: str, late: set[str], step: slice, state: slice) 
     """Cut infos of which some have a row for each step, others for each state."""
     if isinstance(tree, dict):
         return {
-            key: _cut_infos(value, f"{name}/{_escaped(key)}", late, step, state)
+            key: _cut_infos(value, f"{name}/{escaped(key)}", late, step, state)
             for key, value in tree.items()
         }
     return tree[step if name in late else state]
 
 
-def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
+def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each of several stretches begins, and where the last one ends."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
-def _stacked(values: list[Any]) -> NDArray[Any]:
-    """An array of many small arrays or numbers; many times quicker than numpy.stack."""
-    if set(map(type, values)) == {np.ndarray} and values[0].ndim:
-        (shape,) = {value.shape for value in values}  # else ragged: a ValueError
-        return np.concatenate(values).reshape(len(values), *shape)
-    return np.array(values)
-
-
-def _size(part: Any) -> int:
-    """The length of what came for a column; -1 of what is no list of values."""
-    try:
-        return len(part) if isinstance(part, list | tuple | np.ndarray) else -1
-    except TypeError:  # an array without a dimension
-        return -1
-
-
-def _squeezed(shape: tuple[int, ...]) -> list[int]:
-    return [size for size in shape if size != 1]
-
-
-def _texts(values: Iterable[str | None]) -> "pa.Array":
+def texts_of(values: Iterable[str | None]) -> "pa.Array":
+    """A column of text."""
     import pyarrow as pa
 
     return pa.array(values, pa.large_string())
-
-
-def _decoded(text: str | bytes) -> str:
-    """Text, which HDF5 hands out as bytes."""
-    return text.decode() if isinstance(text, bytes) else text
-
-
-def _is_unicode(text: str | bytes) -> bool:
-    try:
-        return _decoded(text).encode() is not None
-    except UnicodeError:
-        return False
-
-
-def _metadata(**known: Any) -> str | None:
-    known = {key: value for key, value in known.items() if value is not None}
-    return to_json(known) if known else None
 
 
 def to_json(content: Any) -> str:
@@ -663,17 +408,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _shape(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} of shape {value.shape}"
-    return f"shape {np.shape(value)}" if isinstance(value, list) else type(value).__name__
-
-
-def _short(thing: Any) -> str:
-    return printable(repr(thing))
-
-
-def _escaped(key: Any) -> str:
+def escaped(key: Any) -> str:
     """A key as part of a name, as in a JSON pointer; a bracket begins the places of a piece."""
     return str(key).replace("~", "~0").replace("/", "~1").replace("[", "~2")
 

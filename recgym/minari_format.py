@@ -22,7 +22,8 @@ from minari.data_collector.episode_buffer import EpisodeBuffer
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from numpy.typing import NDArray
 
-from recgym.episodes import Episodes, from_arrow, from_buffers, to_arrow, to_json
+from recgym.buffers import from_buffers
+from recgym.episodes import Episodes, from_arrow, to_arrow, to_json
 from recgym.errors import BadDataset, InvalidArgument, OutOfRoom, printable
 from recgym.log import sha256_of_json
 
@@ -167,11 +168,9 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
         which, places, batches = self._found(indices)
         each = zip(indices.tolist(), which.tolist(), places.tolist(), strict=True)
         for index, batch, place in each:
-            episodes = batches[batch]
-            known = {"id": index, "total_steps": int(episodes.lengths[place])}
-            if episodes.metadata is not None and episodes.metadata[place].is_valid:
-                known |= json.loads(episodes.metadata[place].as_py())
-            yield known
+            text = batches[batch].metadata[place].as_py()
+            steps = int(batches[batch].lengths[place])
+            yield {"id": index, "total_steps": steps} | json.loads(text or "{}")
 
     def update_episode_metadata(
         self, metadatas: Iterable[dict[str, Any]], episode_indices: Iterable[int] | None = None
@@ -349,8 +348,8 @@ class _Additions:
     def copy(self, batch: dict[str, Any], file: Path) -> None:
         """Add a batch of another dataset."""
         copy = batch | {"file": self._new_file().name}
-        shutil.copyfile(file, self.storage.data_path / copy["file"])
         self.batches.append(copy)
+        shutil.copyfile(file, self.storage.data_path / copy["file"])
 
     def replace(self, number: int, rows: "pa.RecordBatch") -> None:
         """Put other rows in the place of a batch."""

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minari.data_collector import EpisodeBuffer
 
-from recgym.episodes import NONE, from_arrow, from_buffers, to_arrow
+from recgym.buffers import from_buffers
+from recgym.episodes import NONE, from_arrow, to_arrow
 from recgym.errors import InvalidArgument
 
 from .sentences import said

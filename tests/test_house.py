@@ -47,9 +47,10 @@ ALLOWED = {
     },
     "recgym.envs": {"recgym.episodes", "recgym.home", "recgym.log"},
     "recgym.episodes": {"recgym.log"},
-    "recgym.minari_format": {"recgym.episodes", "recgym.log"},
+    "recgym.buffers": {"recgym.episodes"},
+    "recgym.minari_format": {"recgym.buffers", "recgym.episodes", "recgym.log"},
     "recgym.export": {"recgym.episodes", "recgym.home", "recgym.log", "recgym.minari_format"},
-    "recgym.bridges": {"recgym.episodes", "recgym.minari_format"},
+    "recgym.bridges": {"recgym.buffers", "recgym.episodes", "recgym.minari_format"},
     "recgym.diagnose": {"recgym.log"},
     "recgym.plots": {"recgym.log"},
     "recgym.cli": {
@@ -147,6 +148,14 @@ def test_import_recgym_loads_nothing_heavy():
     ours = loaded - set(json.loads(found.stdout))
     assert ours == {"recgym", "recgym.envs", "minari.dataset._storages"}
     assert not loaded & set(HEAVY)
+
+
+def test_minari_knows_our_format_by_its_private_registry():
+    from minari.dataset import _storages
+
+    storage = _storages.get_minari_storage("recgym")
+    assert storage.__module__ == "recgym.minari_format"
+    assert "recgym" in _storages.get_storage_keys()
 
 
 def test_every_error_is_one_of_ours():

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minari.data_collector import EpisodeBuffer
 
-import recgym  # noqa: F401
+import recgym
 from recgym.errors import BadDataset, InvalidArgument
 
 from .sentences import said
@@ -504,6 +504,20 @@ def test_what_is_known_of_an_episode_is_kept():
     with pytest.raises(ValueError, match="not allowed to update values for dataset_id"):
         dataset.storage.update_metadata({"dataset_id": "other-v0"})
     assert files(dataset) == before
+
+
+def test_what_is_known_of_an_exported_episode_can_be_added_to():
+    dataset = recgym.to_minari(recgym.prepare("demo", name="demo"), "test")
+    storage = dataset.storage
+    storage.update_episode_metadata([{"mood": "high"}, {"mood": 0.5}], [3, 1])
+    storage.update_episode_metadata([{"seen": True}], [3])
+    known = list(minari.load_dataset(dataset.id).storage.get_episode_metadata([0, 1, 3]))
+    lengths = [len(dataset[place]) for place in (0, 1, 3)]
+    assert known == [
+        {"id": 0, "total_steps": lengths[0]},
+        {"id": 1, "total_steps": lengths[1], "mood": 0.5},
+        {"id": 3, "total_steps": lengths[2], "mood": "high", "seen": True},
+    ]
 
 
 @pytest.mark.parametrize("data_format", ["recgym", "hdf5"])
