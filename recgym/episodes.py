@@ -177,8 +177,8 @@ class Episodes:
 
 def history_space(n_items: int, length: int) -> spaces.Box:
     """Histories of that length, padded with the number of items."""
-    if length < 1:
-        raise InvalidArgument(f"A history has length 1 or more, not {length}.")
+    if not isinstance(length, int | np.integer) or length < 1:
+        raise InvalidArgument(f"A history has length 1 or more, not {length!r}.")
     return spaces.Box(0, n_items, (length,), np.int32)
 
 

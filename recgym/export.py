@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import minari
@@ -22,13 +22,14 @@ from minari.utils import validate_datasets_to_combine
 from numpy.typing import NDArray
 
 from recgym.episodes import NONE, Episodes, history_space
-from recgym.errors import InvalidArgument, MissingExtra, NothingLeft, printable
+from recgym.errors import InvalidArgument, MissingExtra, NothingLeft, UnknownName, printable
 from recgym.home import load_log, sole_writer
 from recgym.log import InteractionLog, Split, replacing
 from recgym.minari_format import ColumnStorage
 
 DataFormat = Literal["recgym", "hdf5"]
 Progress = Callable[[str, float | None], None]
+_LONGEST = 100  # letters of a part of an id, which is the name of a folder
 _BLOCK = 1024  # episodes handed to HDF5 at once
 
 
@@ -41,12 +42,13 @@ def dataset_id(data: str, policy: str, split: Split = "train") -> str:
 def _checked_id(known: str) -> str:
     try:
         parse_dataset_id(known)
-        if "//" in known:
+        if "//" in known or max(map(len, known.split("/"))) > _LONGEST:
             raise ValueError
     except ValueError:
         raise InvalidArgument(
             f"Minari accepts no dataset named '{printable(known)}': letters, digits, dashes and "
-            "underscores are allowed, and -v0 or another version comes last; give another --name."
+            f"underscores are allowed, {_LONGEST} at most, and -v0 or another version comes last; "
+            "give another --name."
         ) from None
     return known
 
@@ -66,6 +68,8 @@ def to_minari(
     Observations are histories of that length. `name` is the log's own unless given; "hdf5" is
     Minari's own format, for those without recgym.
     """
+    if data_format not in get_args(DataFormat):
+        raise UnknownName("data format", data_format, get_args(DataFormat))
     log = load_log(log) if isinstance(log, str) else log
     known = dataset_id(name or log.manifest.name, "logged", split)
     progress("checking the log", None)

@@ -318,7 +318,13 @@ def test_only_splits_with_targets_are_exported(small, split):
     assert not there()
 
 
-@pytest.mark.parametrize("history", [0, -3])
+def test_an_unknown_format_is_refused(small):
+    with pytest.raises(UnknownName, match="Did you mean 'hdf5'") as problem:
+        recgym.to_minari(small, data_format="hdf")
+    assert said(problem) and not there()
+
+
+@pytest.mark.parametrize("history", [0, -3, 2.5, "9"])
 def test_a_window_of_no_length_is_refused(small, history):
     with pytest.raises(InvalidArgument, match="length 1 or more") as problem:
         recgym.to_minari(small, history=history)
