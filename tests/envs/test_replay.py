@@ -47,7 +47,7 @@ def assert_same(env, dataset):
         assert np.array(observations).tolist() == episode.observations.tolist()
         assert rewards == episode.rewards.tolist()
         assert (ends, stops) == (episode.terminations.tolist(), episode.truncations.tolist())
-        for key in episode.infos.keys() - {"slot"}:
+        for key in episode.infos:
             np.testing.assert_array_equal([info[key] for info in infos], episode.infos[key])
         assert [info["hit"] for info in infos] == [False] + [True] * len(rewards)
         assert {info["off_log"] for info in infos} == {0}
