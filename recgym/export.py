@@ -103,7 +103,7 @@ def combine(datasets: Sequence[str], into: str, *, replace: bool = False) -> Min
     except ValueError as problem:
         raise InvalidArgument(f"{' and '.join(datasets)} cannot be joined: {problem}") from None
     said = [part.storage.metadata for part in parts]
-    own = {"dataset_id", "data_format", "env_spec", "observation_space", "action_space"}
+    own = {"dataset_id", "minari_version", "combined_datasets"}
     about = {
         key: value
         for key, value in said[0].items()
@@ -117,7 +117,8 @@ def combine(datasets: Sequence[str], into: str, *, replace: bool = False) -> Min
             storage.update_from_storage(part.storage)
         storage.update_metadata(
             {key: value for key, value in about.items() if key not in storage.metadata}
-            | {"dataset_id": into, "combined_datasets": list(datasets)}
+            | {"dataset_id": into, "minari_version": minari.__version__}
+            | {"combined_datasets": list(datasets)}
         )
     return minari.load_dataset(into)
 
@@ -126,8 +127,9 @@ def combine(datasets: Sequence[str], into: str, *, replace: bool = False) -> Min
 def _writing(known: str, replace: bool) -> Iterator[Path]:
     """The data folder of a dataset that is there when the block has succeeded."""
     path = get_dataset_path(known)
-    if not (path.parent / NAMESPACE_METADATA_FILENAME).exists():
-        create_namespace(str(path.parent.relative_to(get_dataset_path())))
+    namespace = parse_dataset_id(known)[0]
+    if namespace and not (path.parent / NAMESPACE_METADATA_FILENAME).exists():
+        create_namespace(namespace)
     with sole_writer(path, "dataset", path.parent):
         if path.exists() and not replace:
             raise InvalidArgument(

@@ -349,6 +349,8 @@ def test_what_all_parts_say_stays_when_they_are_joined(small):
     about = joined.storage.metadata
     assert about["log"]["digest"] == small.manifest.digest and about["split"] == "train"
     assert joined.combined_datasets == [part.id for part in parts]
+    assert combine([joined.id, joined.id], "flat-v0").combined_datasets == [joined.id] * 2
+    assert "flat-v0" in minari.list_local_datasets()
     with pytest.raises(InvalidArgument, match="'recgym/both/logged-v0' exists"):
         combine([part.id for part in parts], joined.id)
 
