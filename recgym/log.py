@@ -139,6 +139,7 @@ class InteractionLog:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the log in a folder: sizes and the manifest are checked, hashes are not."""
         self.path = Path(path)
+        self._mapped: dict[str, pa.RecordBatch] = {}
         self.manifest = Manifest.read(self.path / "manifest.json")
         rows = self.manifest.counts["rows"]
         for name in (ROW_COLUMNS | SESSION_COLUMNS).keys() | {"offsets", "users", "catalogue"}:
@@ -314,8 +315,10 @@ class InteractionLog:
                     f"{file} has {file.stat().st_size:,} bytes, and the manifest says "
                     f"{column.bytes:,}. Rebuild the log or restore the file."
                 )
-            with pa.memory_map(str(file)) as source:
-                batch = pa.ipc.open_file(source).get_batch(0)
+            if name not in self._mapped:
+                with pa.memory_map(str(file)) as source:
+                    self._mapped[name] = pa.ipc.open_file(source).get_batch(0)
+            batch = self._mapped[name]
             if batch.num_rows != column.length or _describe(batch) != column.dtype:
                 raise pa.ArrowInvalid(f"{batch.num_rows} rows of {_describe(batch)}")
             batch.validate(full=full)  # a damaged file must not send us past its end
