@@ -38,7 +38,7 @@ _FROZEN = (
     "minari_version",
 )  # fmt: skip
 _HASHED = ("observation_space", "action_space", "format_version", "total_episodes", "total_steps")
-_READ = 256  # episodes rebuilt at once
+_READ = 512  # episodes rebuilt at once
 _WRITE = 16_384  # episodes of one call that share a batch
 _FAN_IN = 16  # small batches of like size that are merged into one
 _LARGE = 64_000_000  # bytes of a batch that is left alone
