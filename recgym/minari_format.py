@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ _FROZEN = (
     "minari_version",
 )  # fmt: skip
 _HASHED = ("observation_space", "action_space", "format_version", "total_episodes", "total_steps")
+_FILE = re.compile(r"\d{6,}\.arrow")
 _READ = 512  # episodes rebuilt at once
 _WRITE = 16_384  # episodes of one call that share a batch
 _FAN_IN = 16  # small batches of like size that are merged into one
@@ -224,6 +226,9 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
             )
         if raw.get("columns_sha256") != _hash_of(raw):
             raise self._bad(f"{name} was changed after it was written")
+        for batch in raw["batches"]:
+            if not _FILE.fullmatch(batch["file"]):  # it may come from anywhere, and is deleted
+                raise self._bad(f"{name} names a file '{printable(batch['file'])}'")
         return dict(raw)
 
     def _settled(self, act: Callable[[list[dict[str, Any]]], Any]) -> Any:
@@ -276,9 +281,13 @@ class ColumnStorage(MinariStorage):  # type: ignore[misc]
             if _sha256(file) != batch["sha256"]:
                 raise self._bad(f"{file.name} was changed after it was written")
             with pa.memory_map(str(file)) as source:
-                return pa.ipc.open_file(source).get_batch(0)
+                rows = pa.ipc.open_file(source).get_batch(0)
+            rows.validate(full=True)  # what a stranger wrote must not send us past its end
         except FileNotFoundError:
             raise self._bad(f"{file.name} is missing") from None
+        except pa.ArrowException as problem:
+            raise self._bad(f"{file.name} holds no episodes ({printable(str(problem))})") from None
+        return rows
 
     def _check_size(self, batch: dict[str, Any]) -> None:
         try:

@@ -1,6 +1,7 @@
 """Our format through Minari's public functions: every space, appends, kills, damage, the CLI."""
 
 import gc
+import hashlib
 import itertools
 import json
 import os
@@ -25,6 +26,7 @@ from minari.data_collector import EpisodeBuffer
 
 import recgym
 from recgym.errors import BadDataset, InvalidArgument
+from recgym.minari_format import _publish
 
 from .sentences import said
 from .test_episodes import (
@@ -440,6 +442,40 @@ def test_changed_metadata_is_refused(dataset, key, value, sentence):
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
     with pytest.raises(BadDataset, match=sentence) as problem:
         again(dataset)
+    assert said(problem)
+
+
+def forged(dataset, change):
+    """What a stranger could send: other content under hashes that fit it."""
+    folder = dataset.storage.data_path
+    raw = json.loads((folder / "metadata.json").read_text())
+    change(folder, raw["batches"][0])
+    _publish(folder, raw)
+    return again(dataset)
+
+
+def test_a_file_elsewhere_is_refused(dataset, tmp_path):
+    (tmp_path / "1.arrow").write_bytes(b"precious")
+
+    def elsewhere(folder, batch):
+        batch["file"] = os.path.relpath(tmp_path / "1.arrow", folder)
+
+    with pytest.raises(BadDataset, match="names a file") as problem:
+        forged(dataset, elsewhere)
+    assert said(problem) and (tmp_path / "1.arrow").exists()
+
+
+def test_offsets_past_the_end_are_refused(dataset):
+    def stretch(folder, batch):
+        file = folder / batch["file"]
+        content, steps = file.read_bytes(), int(dataset.total_steps)
+        wanted = steps.to_bytes(8, "little")
+        assert wanted in content
+        file.write_bytes(content.replace(wanted, (2**40).to_bytes(8, "little")))
+        batch["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    with pytest.raises(BadDataset, match="holds no episodes") as problem:
+        list(forged(dataset, stretch))
     assert said(problem)
 
 
