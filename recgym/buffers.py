@@ -20,8 +20,10 @@ def from_buffers(
     first: int = 0,
 ) -> Episodes:
     """Put buffers side by side, and refuse what their spaces do not hold."""
-    lengths = np.fromiter((len(buffer.rewards) for buffer in buffers), np.int64, len(buffers))
+    lengths = np.array([_size(buffer.rewards) for buffer in buffers])
     reader = _Reader(lengths, first)
+    if (lengths < 0).any():
+        reader.refuse(int(np.argmin(lengths)), "has rewards that are no list of values")
     if not lengths.all():
         reader.refuse(int(np.argmin(lengths)), "is empty: an episode has one action or more")
     steps: dict[str, Any] = {}
@@ -40,7 +42,9 @@ def from_buffers(
     steps["rewards"] = reader.rewards([buffer.rewards for buffer in buffers])
     for name in FLAGS:
         steps[name] = reader.flags(name, [getattr(buffer, name) for buffer in buffers])
-    for name, column, late in reader.infos("infos", [buffer.infos or {} for buffer in buffers]):
+    for name, column, late in reader.infos(
+        "infos", [{} if buffer.infos is None else buffer.infos for buffer in buffers]
+    ):
         (steps if late else states)[name] = column
     metadata = [_metadata(seed=buffer.seed, options=buffer.options) for buffer in buffers]
     whole = Episodes(lengths, steps, states, metadata=texts_of(metadata), dtypes=dtypes)
@@ -126,10 +130,12 @@ class _Reader:
         return values
 
     def _refuse_ragged(self, name: str, parts: list[Any]) -> None:
-        first = _shape(parts[0][0])
+        example, first = parts[0][0], _shape(parts[0][0])
+        numbers = int | float | np.number | np.bool_
         for episode, part in enumerate(parts):
             for step, value in enumerate(part):
-                if (found := _shape(value)) != first:
+                alike = isinstance(value, numbers) and isinstance(example, numbers)
+                if not alike and (found := _shape(value)) != first:
                     self.refuse(
                         episode, f"has ragged {name}: {found} at step {step}, and {first} before"
                     )
@@ -198,7 +204,7 @@ class _Reader:
 
     def infos(self, name: str, parts: list[Any]) -> Iterator[tuple[str, Any, bool]]:
         """Every leaf of the infos, and whether it comes after the step, without a first one."""
-        keys = list(parts[0])
+        keys = list(parts[0]) if isinstance(parts[0], Mapping) else []
         for episode, part in enumerate(parts):
             if not isinstance(part, Mapping):
                 self.refuse(episode, f"has {name} that are no dictionary: {_short(part)}")
@@ -208,7 +214,7 @@ class _Reader:
         for key in keys:
             below, path = [part[key] for part in parts], f"{name}/{escaped(key)}"
             if isinstance(below[0], tuple):
-                below = [dict(enumerate(one)) for one in below]
+                below = [dict(enumerate(one)) if isinstance(one, tuple) else one for one in below]
             if isinstance(below[0], Mapping):
                 yield from self.infos(path, below)
             else:
@@ -272,7 +278,10 @@ def _metadata(**known: Any) -> str | None:
 def _shape(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
-    return f"shape {np.shape(value)}" if isinstance(value, list) else type(value).__name__
+    try:
+        return f"shape {np.shape(value)}" if isinstance(value, list) else type(value).__name__
+    except ValueError:
+        return "a ragged list"
 
 
 def _short(thing: Any) -> str:
