@@ -6,6 +6,7 @@ RecGymError (a gymnasium.error.Error)
 ├── BadDataset       a dataset on disk is damaged, incomplete or of another version
 ├── NothingLeft      filters, splits or windows leave nothing to build
 ├── InvalidArgument  a value given by the caller cannot be used (also a ValueError)
+├── NotReset         an environment is asked for a step outside an episode
 ├── UnknownName      no log, source or protocol of that name; close names are suggested
 ├── Busy             another process is building or removing the same log
 ├── OutOfRoom        the disk or the memory limit is exhausted
@@ -40,6 +41,10 @@ class NothingLeft(RecGymError):
 
 class InvalidArgument(RecGymError, ValueError):
     """Raised when a value given by the caller cannot be used."""
+
+
+class NotReset(RecGymError, gymnasium.error.ResetNeeded):
+    """Raised when an environment is asked for a step outside an episode."""
 
 
 class UnknownName(RecGymError):

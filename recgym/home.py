@@ -45,11 +45,11 @@ def scratch_path(name: str) -> Path:
     return home() / "scratch" / name
 
 
-def load_log(name: str | os.PathLike[str]) -> InteractionLog:
-    """The log of that name, or in that folder."""
+def load_log(name: str | os.PathLike[str], build: str = "recgym data build") -> InteractionLog:
+    """The log of that name, or in that folder; `build` is the command that an error names."""
     if isinstance(name, str) and _NAME.fullmatch(name) and not Path(name).is_dir():
         if name not in log_names():
-            raise UnknownName("log", name, log_names(), "Build one with `recgym data build`.")
+            raise UnknownName("log", name, log_names(), f"Build it with `{build}`.")
         return InteractionLog(log_path(name))
     return InteractionLog(name)
 

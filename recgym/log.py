@@ -135,6 +135,7 @@ class InteractionLog:
     slots: NDArray[np.uint8] | None
     offsets: NDArray[np.int64]
     terminated: NDArray[np.bool_]
+    state_items: NDArray[np.int32]  # the items of the rows in state: what histories are made of
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the log in a folder: sizes and the manifest are checked, hashes are not."""
@@ -153,7 +154,7 @@ class InteractionLog:
             raise BadLog(f"{self.path}: the offsets do not span the {rows:,} rows. Rebuild it.")
         self._ranks = self._numbers("ranks", "int64", rows)
         in_state = rows if self._ranks is None else self.manifest.counts["in_state"]
-        self._state_items = self._numbers("state_items", "int32", in_state, self.items)
+        self.state_items = self._numbers("state_items", "int32", in_state, self.items)
         self._state_behaviours = self._numbers(
             "state_behaviours", "uint8", in_state, self.behaviours
         )
@@ -237,7 +238,7 @@ class InteractionLog:
         Right-padded with `n_items`; an empty history is all pads, and models read its first pad as
         a start token. With `after`, the row itself has joined the history: the next state.
         """
-        return self._windows(self._state_items, self.n_items, positions, length, after)
+        return self._windows(self.state_items, self.n_items, positions, length, after)
 
     def histories_with_responses(
         self, positions: ArrayLike, length: int, *, after: bool = False
@@ -271,14 +272,21 @@ class InteractionLog:
             windows.fill(pad)
             return windows
         for first in range(0, len(positions), _CHUNK):
-            rows, window = positions[first : first + _CHUNK], windows[first : first + _CHUNK]
-            stops = rows if self._ranks is None else self._ranks.take(rows)
-            depths = self.depths.take(rows)
-            if after:
-                joins = self.in_state.take(rows)
-                stops, depths = stops + joins, depths + joins
-            fill_windows(window, column, stops, depths, pad)
+            some = slice(first, first + _CHUNK)
+            stops, depths = self.ends_of_histories(positions[some], after)
+            fill_windows(windows[some], column, stops, depths, pad)
         return windows
+
+    def ends_of_histories(
+        self, rows: NDArray[np.int64], after: bool = False
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Where each row's history ends in `state_items`, and how many of its items are there."""
+        stops = rows if self._ranks is None else self._ranks.take(rows)
+        depths = self.depths.take(rows)
+        if after:
+            joins = self.in_state.take(rows)
+            stops, depths = stops + joins, depths + joins
+        return stops, depths
 
     def verify(self) -> str:
         """Read every byte, compare every hash, and return the digest of the log."""

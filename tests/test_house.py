@@ -45,7 +45,10 @@ ALLOWED = {
         "recgym.build", "recgym.engine", "recgym.home", "recgym.log", "recgym.protocols",
         "recgym.raw",
     },
-    "recgym.envs": {"recgym.episodes", "recgym.home", "recgym.log"},
+    "recgym.envs": {
+        "recgym.envs.batch", "recgym.envs.catalogue", "recgym.envs.draws", "recgym.episodes",
+        "recgym.home", "recgym.log",
+    },
     "recgym.episodes": {"recgym.log"},
     "recgym.buffers": {"recgym.episodes"},
     "recgym.minari_format": {"recgym.buffers", "recgym.episodes", "recgym.log"},

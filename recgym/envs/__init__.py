@@ -1,5 +1,51 @@
-"""The ids of the environments."""
+"""The ids of the environments, and the commands that build the logs of those that need one."""
 
 import gymnasium
 
-gymnasium.register("recgym/Replay-v0", entry_point="recgym.envs.replay:ReplayEnv")
+# data -> the name of the log, and what builds it out of what its publisher distributes
+REPLAYS = {
+    "Demo": ("demo", "demo"),
+    "MovieLens25M": ("movielens-25m", "movielens --raw ml-25m.zip"),
+    "MovieLens20M": ("movielens-20m", "movielens --raw ml-20m.zip"),
+    "MovieLens1M": ("movielens-1m", "movielens --raw ml-1m.zip"),
+    "MovieLens100K": ("movielens-100k", "movielens --raw ml-100k.zip"),
+    "MovieLensSmall": ("movielens-small", "movielens --raw ml-latest-small.zip"),
+    "Yoochoose": ("yoochoose", "yoochoose --raw yoochoose-data.zip"),
+    "RetailRocket": ("retailrocket", "retailrocket --raw archive.zip"),
+    "LFM1b": ("lfm-1b", "lastfm --raw LFM-1b"),
+    "LastFM1K": ("lastfm-1k", "lastfm --raw lastfm-dataset-1K"),
+    "AmazonIndustrial": (
+        "amazon-industrial",
+        "amazon --raw amazon --category Industrial_and_Scientific",
+    ),
+    "OpenBanditRandom": (
+        "openbandit-random",
+        "openbandit --raw open_bandit_dataset.zip --policy random",
+    ),
+    "OpenBanditBTS": ("openbandit-bts", "openbandit --raw open_bandit_dataset.zip --policy bts"),
+}
+# question -> how its users differ from those for whom planning does not matter
+ORACLES: dict[str, dict[str, object]] = {
+    "OracleStatic": {},
+    "OracleBoredom": {"boring": 3},
+    "OracleDrift": {"drift": 0.2},
+}
+
+
+def _register(name: str, module: str, classes: str, **kwargs: object) -> None:
+    gymnasium.register(
+        f"recgym/{name}-v0",
+        entry_point=f"recgym.envs.{module}:{classes}Env",
+        vector_entry_point=f"recgym.envs.{module}:{classes}VectorEnv",
+        kwargs=kwargs,
+        order_enforce=False,  # ours says in one sentence what a step outside an episode is
+        disable_env_checker=True,  # `recgym check` and the tests do more, and not in every step
+    )
+
+
+_register("Replay", "replay", "Replay")
+for data, (log, words) in REPLAYS.items():
+    command = f"recgym data build {words} --name {log}"
+    _register(f"{data}Replay", "replay", "Replay", log=log, build=command)
+for question, parameters in ORACLES.items():
+    _register(question, "oracle", "Oracle", **parameters)

@@ -1,0 +1,401 @@
+"""A batch of users behind Gymnasium's two interfaces: one of them, or all of them at once."""
+
+import difflib
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol, get_args
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from recgym.envs.draws import keys_of, origins_of
+from recgym.errors import InvalidArgument, NotReset, printable
+
+AutoresetMode: Any = vars(gymnasium.vector).get("AutoresetMode")  # Gymnasium 1.0 has one mode only
+Layout = dict[str, tuple[int, int]]
+Observation = Literal["flat", "dict"]
+_RENDER_MODES = ["ansi"]
+_MODES = ("NextStep", "SameStep", "Disabled")
+
+
+class World(Protocol):
+    """What can be seen and done."""
+
+    space: spaces.Box  # of one user's observation
+    layout: Layout  # the parts of an observation
+    n_items: int
+
+
+class Users(World, Protocol):
+    """Users that are asked all at once; what they hide stays in here.
+
+    A user whose episode is over is asked on, and begun anew before its answer is looked at.
+    """
+
+    count: int
+
+    def begin(
+        self, who: NDArray[np.int64], keys: NDArray[np.uint64], options: Mapping[str, Any]
+    ) -> None:
+        """Begin an episode of some users, out of draws from these keys."""
+
+    def answer(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Recommend an item to each: rewards, terminated, truncated."""
+
+    def observe(self) -> NDArray[Any]:
+        """What is to be seen of each, in a new array."""
+
+    def infos(self) -> dict[str, NDArray[Any]]:
+        """What else may be known of each, in new arrays."""
+
+    def told(self, user: int, action: int | None, reward: float) -> str:
+        """A line for the reader of a session; before its first action, what came before."""
+
+
+class SingleEnv(gymnasium.Env[Any, Any]):
+    """What environments of one user share: seeds, spaces, and the words of a session."""
+
+    metadata: dict[str, Any] = {"render_modes": _RENDER_MODES, "render_fps": 1}
+
+    def __init__(self, world: World, render_mode: str | None, observation: Observation) -> None:
+        """Take spaces from a world."""
+        self.metadata = self.metadata | {"layout": world.layout}
+        self.observation_space, self._formed = _formed(world.space, world.layout, observation)
+        self.action_space = spaces.Discrete(world.n_items)
+        self.render_mode = _checked_mode(render_mode)
+        self._origin, self._episode, self._over = np.zeros(1, np.uint64), -1, True
+        self._lines: list[str] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        _check_seeds([seed])
+        super().reset(seed=seed)
+        before = self._origin, self._episode
+        if seed is not None or self._episode < 0:
+            self._origin = origins_of(np.array([_seed_of(self)], np.uint64))
+            self._episode = -1
+        try:
+            self._begin(options or {})
+        except InvalidArgument:
+            self._origin, self._episode = before
+            raise
+        self._episode, self._over = self._episode + 1, False
+        if self.render_mode:
+            self._lines = [self._told(None, 0.0)]
+        return self._observation(), self._info()
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """The session so far, in words."""
+        return "\n".join(self._lines) if self.render_mode else None
+
+    def _begin(self, options: Mapping[str, Any]) -> None:
+        """Begin the episode after this one."""
+        raise NotImplementedError
+
+    def _observation(self) -> Any:
+        raise NotImplementedError
+
+    def _info(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _told(self, action: int | None, reward: float) -> str:
+        raise NotImplementedError
+
+
+class UserEnv(SingleEnv):
+    """One user: a batch of one."""
+
+    def __init__(self, users: Users, render_mode: str | None, observation: Observation) -> None:
+        """Take a batch of one."""
+        super().__init__(users, render_mode, observation)
+        self.users = users
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Recommend an item."""
+        if self._over:
+            raise not_reset(self._episode < 0)
+        item = item_of(action, self.users.n_items)
+        rewards, terminated, truncated = self.users.answer(np.array([item]))
+        reward, ends, stops = float(rewards[0]), bool(terminated[0]), bool(truncated[0])
+        self._over = ends or stops
+        if self.render_mode:
+            self._lines.append(self._told(item, reward))
+        return self._observation(), reward, ends, stops, self._info()
+
+    def _begin(self, options: Mapping[str, Any]) -> None:
+        keys = keys_of(self._origin, np.array([self._episode + 1]))
+        self.users.begin(np.zeros(1, np.int64), keys, options)
+
+    def _observation(self) -> Any:
+        return self._formed(self.users.observe()[0])
+
+    def _info(self) -> dict[str, Any]:
+        return {name: values[0].item() for name, values in self.users.infos().items()}
+
+    def _told(self, action: int | None, reward: float) -> str:
+        return self.users.told(0, action, reward)
+
+
+class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
+    """Many users at once: what as many environments with seeds in a row would do, exactly."""
+
+    metadata: dict[str, Any] = {"render_modes": _RENDER_MODES, "render_fps": 1}
+
+    def __init__(
+        self,
+        users: Users,
+        render_mode: str | None,
+        observation: Observation,
+        autoreset_mode: Any = "NextStep",
+    ) -> None:
+        """Take a batch."""
+        self.users, self.num_envs = users, users.count
+        self._mode = _autoreset(autoreset_mode)
+        self.metadata = self.metadata | {"layout": users.layout}
+        if AutoresetMode is not None:
+            self.metadata["autoreset_mode"] = AutoresetMode(self._mode)
+        self.single_observation_space, self._formed = _formed(
+            users.space, users.layout, observation
+        )
+        self.single_action_space = spaces.Discrete(users.n_items)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.render_mode = _checked_mode(render_mode)
+        self._origins = np.zeros(self.num_envs, np.uint64)
+        self._episodes = np.full(self.num_envs, -1)
+        self._over = np.ones(self.num_envs, bool)
+        self._lines: list[list[str]] = [[] for _ in range(self.num_envs)]
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode of every user, or of those that `options["reset_mask"]` marks."""
+        options = dict(options or {})
+        who = self._asked(options.pop("reset_mask", None))
+        seeds = self._seeds(seed)
+        super().reset(seed=None if isinstance(seed, Sequence | np.ndarray) else seed)
+        before = self._origins.copy(), self._episodes.copy()
+        for user in who.tolist():
+            if seeds[user] is None and self._episodes[user] < 0:
+                seeds[user] = _seed_of(self) + user
+        new = [user for user in who.tolist() if seeds[user] is not None]
+        self._origins[new] = origins_of(np.array([seeds[u] % 2**64 for u in new], np.uint64))
+        self._episodes[new] = -1
+        try:
+            self._begin(who, options)
+        except InvalidArgument:
+            self._origins, self._episodes = before
+            raise
+        mask = np.zeros(self.num_envs, bool)
+        mask[who] = True
+        return self._formed(self.users.observe()), _masked(self.users.infos(), mask)
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Recommend an item to every user; those whose episode is over begin another."""
+        if self._episodes.min() < 0 or (self._mode == "Disabled" and self._over.any()):
+            raise not_reset(bool(self._episodes.min() < 0))
+        items = items_of(actions, self.num_envs, self.users.n_items)
+        rewards, terminated, truncated = self.users.answer(items)
+        every = np.ones(self.num_envs, bool)
+        if self.render_mode:
+            for user in np.flatnonzero(~self._over).tolist():
+                line = self.users.told(user, int(items[user]), float(rewards[user]))
+                self._lines[user].append(line)
+        if self._mode == "NextStep" and self._over.any():
+            for values in (rewards, terminated, truncated):
+                values[self._over] = 0
+            self._begin(np.flatnonzero(self._over), {})
+        self._over = over = terminated | truncated
+        if self._mode != "SameStep" or not over.any():
+            infos = _masked(self.users.infos(), every)
+            return self._formed(self.users.observe()), rewards, terminated, truncated, infos
+        last, known = self._formed(self.users.observe()), _masked(self.users.infos(), over)
+        final = np.full(self.num_envs, None, object)
+        for user in np.flatnonzero(over).tolist():
+            final[user] = _of_user(last, user)
+        self._begin(np.flatnonzero(over), {})
+        infos = {
+            "final_obs": final,
+            "_final_obs": over.copy(),
+            "final_info": known,
+            "_final_info": over.copy(),
+        } | _masked(self.users.infos(), every)
+        return self._formed(self.users.observe()), rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[str, ...] | None:  # type: ignore[override]
+        """The session of every user so far, in words."""
+        return tuple(map("\n".join, self._lines)) if self.render_mode else None
+
+    def _begin(self, who: NDArray[np.int64], options: Mapping[str, Any]) -> None:
+        episodes = self._episodes[who] + 1
+        self.users.begin(who, keys_of(self._origins[who], episodes), options)
+        self._episodes[who] = episodes
+        self._over[who] = False
+        if self.render_mode:
+            for user in who.tolist():
+                self._lines[user] = [self.users.told(user, None, 0.0)]
+
+    def _seeds(self, seed: Any) -> list[Any]:
+        """The seed of each user: one after the other from a single one on, or as given."""
+        each = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str)
+        _check_seeds(seed if each else [seed])
+        if each and len(seed) != self.num_envs:
+            raise InvalidArgument(
+                f"One seed, or one for each of {self.num_envs} users: {len(seed)} were given."
+            )
+        if each:
+            return list(seed)
+        return [None if seed is None else seed + user for user in range(self.num_envs)]
+
+    def _asked(self, mask: Any) -> NDArray[np.int64]:
+        """The users to be reset."""
+        if mask is None:
+            return np.arange(self.num_envs)
+        marks = np.asarray(mask)
+        if marks.shape != (self.num_envs,) or marks.dtype != bool or not marks.any():
+            raise InvalidArgument(
+                f"A reset_mask has a truth value for each of {self.num_envs} users, one of them "
+                f"true, and this one has shape {marks.shape} and type {marks.dtype}."
+            )
+        return np.flatnonzero(marks)
+
+
+def checked_count(num_envs: Any) -> int:
+    """How many users are asked for."""
+    if not isinstance(num_envs, int | np.integer) or num_envs < 1:
+        raise InvalidArgument(
+            f"num_envs is a whole number from 1 on, and {printable(repr(num_envs))} was given."
+        )
+    return int(num_envs)
+
+
+def known_only(environment: str, unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse keyword arguments that an environment does not have."""
+    known = sorted(known)
+    for name in unknown:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        raise InvalidArgument(
+            f"{environment} takes no argument {name}.{guess} It takes {', '.join(known) or 'none'}."
+        )
+
+
+def item_of(action: Any, n_items: int) -> int:
+    """An action as the number of an item."""
+    try:
+        item = operator.index(action)
+    except TypeError:
+        item = -1
+    if not 0 <= item < n_items:
+        raise InvalidArgument(
+            f"An action is one item, a whole number from 0 to {n_items - 1}, and "
+            f"{printable(repr(action))} was given; nothing was changed."
+        )
+    return item
+
+
+def items_of(actions: Any, count: int, n_items: int) -> NDArray[np.int64]:
+    """The actions of a batch as the numbers of items."""
+    try:
+        items = np.asarray(actions)
+    except ValueError:  # ragged
+        items = np.array(None)
+    if items.shape != (count,) or items.dtype.kind not in "iu":
+        raise InvalidArgument(
+            f"Actions are one item for each of {count} users, as whole numbers, and these have "
+            f"shape {items.shape} and type {items.dtype}; nothing was changed."
+        )
+    items = items.astype(np.int64, copy=False)
+    if items.view(np.uint64).max() >= n_items:  # or negative
+        user = int((items.view(np.uint64) >= n_items).argmax())
+        raise InvalidArgument(
+            f"An action is an item from 0 to {n_items - 1}, and {items[user]} was given for user "
+            f"{user}; nothing was changed."
+        )
+    return items
+
+
+def _formed(
+    space: spaces.Box, layout: Layout, observation: Observation
+) -> tuple[spaces.Space[Any], Callable[[NDArray[Any]], Any]]:
+    """The space in the form asked for, and what brings flat observations into it."""
+    if observation not in get_args(Observation):
+        raise InvalidArgument(f"Observations are flat or dict, not {printable(repr(observation))}.")
+    if observation == "flat":
+        return space, lambda flat: flat
+    parts = {name: slice(*bounds) for name, bounds in layout.items()}
+    return spaces.Dict(
+        {
+            name: spaces.Box(space.low[part], space.high[part], dtype=space.low.dtype.type)
+            for name, part in parts.items()
+        }
+    ), lambda flat: {name: flat[..., part].copy() for name, part in parts.items()}
+
+
+def _of_user(observations: Any, user: int) -> Any:
+    if isinstance(observations, dict):
+        return {name: part[user] for name, part in observations.items()}
+    return observations[user]
+
+
+def _masked(infos: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Infos as Gymnasium wants them of a batch: beside each a mask of whom it is of."""
+    return infos | {f"_{name}": mask.copy() for name in infos}
+
+
+def _checked_mode(render_mode: str | None) -> str | None:
+    if render_mode not in (None, *_RENDER_MODES):
+        raise InvalidArgument(
+            f"The render modes are {', '.join(_RENDER_MODES)}, not {printable(repr(render_mode))}."
+        )
+    return render_mode
+
+
+def _autoreset(mode: Any) -> str:
+    """The name of an autoreset mode, given as that or as Gymnasium's."""
+    name = mode.value if AutoresetMode is not None and isinstance(mode, AutoresetMode) else mode
+    if name not in _MODES:
+        raise InvalidArgument(
+            f"An autoreset mode is {', '.join(_MODES)}, not {printable(repr(mode))}."
+        )
+    if AutoresetMode is None and name != "NextStep":
+        raise InvalidArgument(
+            f"Gymnasium {gymnasium.__version__} knows no autoreset mode but the next step's: "
+            f"{name} needs Gymnasium 1.1 or newer."
+        )
+    return str(name)
+
+
+def _check_seeds(seeds: Iterable[Any]) -> None:
+    for seed in seeds:
+        if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
+            raise InvalidArgument(
+                f"A seed is a whole number from 0 on, and {printable(repr(seed))} was given."
+            )
+
+
+def _seed_of(env: Any) -> int:
+    """The seed that Gymnasium knows of an environment; drawn where its generator was replaced."""
+    seed = env.np_random_seed
+    return int(seed if seed >= 0 else env.np_random.integers(2**63)) % 2**64
+
+
+def not_reset(never: bool) -> NotReset:
+    """What a step outside an episode raises."""
+    when = "The episode has not begun" if never else "The episode is over"
+    return NotReset(f"{when}: call reset() before step().")
