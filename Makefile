@@ -3,11 +3,12 @@ PYTHON ?= python3
 LOCK ?= lock/d3rlpy.txt
 VENV ?= .venv
 BIN := $(VENV)/bin
-# d3rlpy pins Gymnasium 1.0.0, so its tests run with that lock only.
+# d3rlpy pins Gymnasium 1.0.0, so its tests run with that lock only; so do those of the other
+# libraries that need PyTorch, which need not be installed twice.
 comma := ,
-TESTED := $(if $(findstring d3rlpy,$(LOCK)),d3rlpy$(comma)test,test)
+TESTED := $(if $(findstring d3rlpy,$(LOCK)),d3rlpy$(comma)sb3$(comma)torchrl$(comma)test,test)
 
-.PHONY: quickstart test test-all check speed cards lock clean
+.PHONY: quickstart test test-all check speed cards oracle lock clean
 
 quickstart: $(VENV)/quickstart  ## build the embedded log, look at it, judge it
 	$(BIN)/recgym data build demo --name demo --replace
@@ -27,8 +28,11 @@ check: $(VENV)/test
 speed: $(VENV)/test  ## every speed claim, as JSON lines
 	for script in speed/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
-cards: $(VENV)/test  ## render the numbers of the dataset cards
+cards: $(VENV)/test  ## render the numbers of cards and READMEs
 	$(BIN)/python datasets/render.py
+
+oracle: $(VENV)/test  ## measure the oracle again: is it what is frozen?
+	$(BIN)/python datasets/oracle.py --check
 
 $(VENV)/quickstart: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)

@@ -1,19 +1,28 @@
-"""Fill the rendered blocks of the cards: python datasets/render.py [--check].
+"""Fill the rendered blocks of cards and READMEs: python datasets/render.py [--check].
 
 Counts come from the manifests in cards/counts, named <source>[--variant].json: copies of the
-manifest.json of a built log, whose own hash is checked here. Nothing in a block is typed.
+manifest.json of a built log, whose own hash is checked here. Scores of the oracle come from what
+`python datasets/oracle.py` wrote. Nothing in a block is typed.
 """
 
 import difflib
+import inspect
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import gymnasium
+
+from recgym.envs import ORACLES, REPLAYS
+from recgym.envs.frozen import frozen
+from recgym.envs.oracle import Oracle
+from recgym.envs.policies import reference_policies
 from recgym.log import SPLITS, Manifest
 from recgym.sources import load_source, source_names
 
 HERE = Path(__file__).parent
+ENVS = HERE.parent / "recgym" / "envs" / "README.md"
 CARDS, COUNTS = HERE / "cards", HERE / "cards" / "counts"
 
 
@@ -29,16 +38,57 @@ def main(words: Sequence[str]) -> int:
             print(*difflib.unified_diff(old, text.splitlines(), str(file), "rendered"), sep="\n")
         else:
             file.write_text(text, "utf-8")
-            print(f"{file.relative_to(HERE)} rendered")
+            print(f"{file.relative_to(HERE.parent)} rendered")
     return 1 if words and stale else 0
 
 
 def rendered() -> dict[Path, str]:
     """Every page with its block as it must be."""
-    pages = {HERE / "README.md": ("sources", sources_table())}
-    for name in source_names():
-        pages[CARDS / f"{name}.md"] = ("counts", counts_table(name))
-    return {file: _filled(file, *block) for file, block in pages.items()}
+    blocks = [
+        (HERE / "README.md", "sources", sources_table()),
+        (HERE.parent / "README.md", "oracles", scores_table("random", "observer", "planner")),
+        (ENVS, "oracles", scores_table(*reference_policies())),
+        (ENVS, "parameters", parameters_table()),
+        (ENVS, "replays", replays_table()),
+    ]
+    blocks += [(CARDS / f"{name}.md", "counts", counts_table(name)) for name in source_names()]
+    pages: dict[Path, str] = {}
+    for file, block, content in blocks:
+        text = pages.get(file) or file.read_text("utf-8")
+        pages[file] = _filled(file, text, block, content)
+    return pages
+
+
+def scores_table(*policies: str) -> str:
+    """What reference policies earn in each world of oracle users."""
+    rows = [["environment", "what it asks of an agent", *policies]]
+    for name, (question, _) in ORACLES.items():
+        scores = frozen()[f"recgym/{name}-v0"]["scores"]
+        means = (
+            f"{scores[policy]['mean']:.2f} ± {scores[policy]['error']:.2f}" for policy in policies
+        )
+        rows.append([f"`recgym/{name}-v0`", question, *means])
+    return _table(rows)
+
+
+def parameters_table() -> str:
+    """Every parameter of the oracle, with its default and its meaning."""
+    lines = inspect.getsource(Oracle).splitlines()
+    rows = [["parameter", "default", "meaning"]]
+    for line in lines:
+        if found := re.fullmatch(r"    (\w+): [^=]+ = ([^#]+?)  # (.+)", line):
+            name, default, meaning = found.groups()
+            rows.append([f"`{name}`", f"`{default}`", meaning])
+    return _table(rows)
+
+
+def replays_table() -> str:
+    """The ids of replayed logs, and what builds each log."""
+    rows = [["environment", "its log is built by"]]
+    for data in REPLAYS:
+        command = gymnasium.spec(f"recgym/{data}Replay-v0").kwargs["build"]
+        rows.append([f"`recgym/{data}Replay-v0`", f"`{command}`"])
+    return _table(rows)
 
 
 def sources_table() -> str:
@@ -84,11 +134,11 @@ def _table(rows: list[list[str]]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
-def _filled(file: Path, block: str, content: str) -> str:
+def _filled(file: Path, text: str, block: str, content: str) -> str:
     text, count = re.subn(
         f"<!-- {block} -->\n.*?<!-- /{block} -->",
         lambda _: f"<!-- {block} -->\n{content}\n<!-- /{block} -->",
-        file.read_text("utf-8"),
+        text,
         flags=re.DOTALL,
     )
     if count != 1:

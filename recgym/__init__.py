@@ -10,7 +10,7 @@ from minari.dataset import _storages
 import recgym.envs  # noqa: F401  # registers the ids
 
 if TYPE_CHECKING:
-    from recgym.bridges import to_d3rlpy
+    from recgym.bridges import sb3_policy_kwargs, to_d3rlpy, to_sb3_vec_env
     from recgym.errors import RecGymError
     from recgym.export import to_minari
     from recgym.frame import log_from_frame
@@ -25,8 +25,10 @@ __all__ = [
     "load_log",
     "log_from_frame",
     "prepare",
+    "sb3_policy_kwargs",
     "to_d3rlpy",
     "to_minari",
+    "to_sb3_vec_env",
 ]
 _HOMES = {
     "InteractionLog": "recgym.log",
@@ -34,8 +36,10 @@ _HOMES = {
     "load_log": "recgym.home",
     "log_from_frame": "recgym.frame",
     "prepare": "recgym.sources",
+    "sb3_policy_kwargs": "recgym.bridges",
     "to_d3rlpy": "recgym.bridges",
     "to_minari": "recgym.export",
+    "to_sb3_vec_env": "recgym.bridges",
 }
 
 

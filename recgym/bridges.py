@@ -2,18 +2,22 @@
 
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
 import minari
 import numpy as np
 from gymnasium import spaces
 from minari.dataset.minari_dataset import MinariDataset
 
 from recgym.buffers import from_buffers
+from recgym.envs.batch import UserVectorEnv
 from recgym.episodes import Episodes
 from recgym.errors import InvalidArgument, MissingExtra, printable
 from recgym.minari_format import ColumnStorage, buffers_of
 
 if TYPE_CHECKING:
     from d3rlpy.dataset import MDPDataset
+
+    from recgym.sb3 import UserVecEnv
 
 _EXACT = 2**24  # d3rlpy makes every batch float32, which counts exactly to here
 
@@ -66,6 +70,59 @@ def to_d3rlpy(dataset: MinariDataset | str, **options: Any) -> "MDPDataset":
         action_size=int(acted.n) if discrete else int(acted.shape[0]),
         **options,
     )
+
+
+def to_sb3_vec_env(env_id: str, num_envs: int = 1, **options: Any) -> "UserVecEnv":
+    """Many users at once as a vector environment of Stable-Baselines3.
+
+    Options are those of the environment. `stable_baselines3.common.vec_env.VecMonitor` around it
+    logs mean returns, and `sb3_policy_kwargs` has networks that read what it shows.
+    """
+    try:
+        from recgym.sb3 import UserVecEnv
+    except ImportError:
+        raise MissingExtra("to_sb3_vec_env", "sb3") from None
+    if "autoreset_mode" in options:
+        raise InvalidArgument(
+            "to_sb3_vec_env takes no autoreset_mode: Stable-Baselines3 wants an episode to begin "
+            "in the step that ends the one before."
+        )
+    batch = gymnasium.make_vec(env_id, num_envs, **options).unwrapped
+    if not isinstance(batch, UserVectorEnv):
+        raise InvalidArgument(
+            f"to_sb3_vec_env takes environments of recgym as a batch, and this makes a "
+            f"{type(batch).__name__} of {printable(str(env_id))}: for others, Stable-Baselines3 "
+            "has make_vec_env."
+        )
+    return UserVecEnv(batch)
+
+
+def sb3_policy_kwargs(env: Any, size: int = 64) -> dict[str, Any]:
+    """The `policy_kwargs` with which an algorithm of Stable-Baselines3 embeds items.
+
+    `env` is an environment of recgym, single or for Stable-Baselines3; `size` is that of an
+    embedding. Other `policy_kwargs` can be added to the dict.
+    """
+    try:
+        from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+        from recgym.sb3 import Histories
+    except ImportError:
+        raise MissingExtra("sb3_policy_kwargs", "sb3") from None
+    metadata = env.get_attr("metadata")[0] if isinstance(env, VecEnv) else env.metadata
+    space, layout = env.observation_space, metadata.get("layout", {})
+    normalize = unwrap_vec_normalize(env)
+    codes = isinstance(space, spaces.Box) and not (normalize and normalize.norm_obs)
+    if not codes or layout.keys() not in ({"history"}, {"history", "responses"}):
+        raise InvalidArgument(
+            "sb3_policy_kwargs takes an environment of recgym whose flat observations, as they "
+            f"are, are a history and responses, if any: not a {type(env).__name__} that shows "
+            f"{printable(repr(space))}."
+        )
+    return {
+        "features_extractor_class": Histories,
+        "features_extractor_kwargs": {"layout": layout, "size": size},
+    }
 
 
 def _runs(data: MinariDataset) -> "list[Episodes]":

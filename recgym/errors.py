@@ -7,6 +7,7 @@ RecGymError (a gymnasium.error.Error)
 ├── NothingLeft      filters, splits or windows leave nothing to build
 ├── InvalidArgument  a value given by the caller cannot be used (also a ValueError)
 ├── NotReset         an environment is asked for a step outside an episode
+├── CheckFailed      an environment or a dataset breaks its contract
 ├── UnknownName      no log, source or protocol of that name; close names are suggested
 ├── Busy             another process is building or removing the same log
 ├── OutOfRoom        the disk or the memory limit is exhausted
@@ -45,6 +46,10 @@ class InvalidArgument(RecGymError, ValueError):
 
 class NotReset(RecGymError, gymnasium.error.ResetNeeded):
     """Raised when an environment is asked for a step outside an episode."""
+
+
+class CheckFailed(RecGymError):
+    """Raised when an environment or a dataset breaks its contract."""
 
 
 class UnknownName(RecGymError):

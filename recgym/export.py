@@ -81,9 +81,9 @@ def to_minari(
     action_space = spaces.Discrete(log.n_items)
     about = _about(log, split, history, rows, len(lengths))
     env_spec = _env_spec(log, split, history)
-    with _writing(known, replace) as folder:
+    with writing_dataset(known, replace) as folder:
         progress(f"writing {known}", None)
-        storage = _new_storage(folder, observation_space, action_space, env_spec, data_format)
+        storage = new_storage(folder, observation_space, action_space, env_spec, data_format)
         storage.update_metadata({"dataset_id": known} | about)
         episodes = _episodes(log, rows, lengths, ends, history)
         if isinstance(storage, ColumnStorage):
@@ -109,8 +109,8 @@ def combine(datasets: Sequence[str], into: str, *, replace: bool = False) -> Min
         for key, value in said[0].items()
         if key not in own and all(key in other and other[key] == value for other in said)
     }
-    with _writing(into, replace) as folder:
-        storage = _new_storage(
+    with writing_dataset(into, replace) as folder:
+        storage = new_storage(
             folder, first.observation_space, first.action_space, env_spec, "recgym"
         )
         for part in parts:
@@ -124,7 +124,7 @@ def combine(datasets: Sequence[str], into: str, *, replace: bool = False) -> Min
 
 
 @contextmanager
-def _writing(known: str, replace: bool) -> Iterator[Path]:
+def writing_dataset(known: str, replace: bool) -> Iterator[Path]:
     """The data folder of a dataset that is there when the block has succeeded."""
     path = get_dataset_path(known)
     namespace = parse_dataset_id(known)[0]
@@ -189,35 +189,52 @@ def _about(
     log: InteractionLog, split: Split, history: int, rows: NDArray[Any], episodes: int
 ) -> dict[str, Any]:
     """What a dataset says of itself. Reference scores are exact: of random and of logged items."""
-    manifest, project = log.manifest, _project()
-    logged = np.maximum(log.rewards[rows], 0).sum(dtype=np.float64) / episodes
-    drawn = log.rewards[rows].sum(dtype=np.float64) / episodes / log.n_items
+    manifest = log.manifest
+    drawn, logged = exact_scores(log, rows, episodes)
     unseen = int((log.splits == log.split_code(split)).sum()) - len(rows)
+    return (
+        made_here()
+        | {
+            "algorithm_name": "logged",
+            "description": (
+                f"The {split} split of the log {manifest.name} under the protocol "
+                f"{manifest.protocol['name']}: what users of {manifest.source['name']} did."
+            ),
+            "ref_min_score": float(drawn),
+            "ref_max_score": float(logged),
+            "num_episodes_average_score": episodes,
+            "split": split,
+            "layout": {"history": [0, history]},
+            "behaviours": manifest.behaviours,
+            "unseen_left_out": unseen,
+            "log": {
+                "name": manifest.name,
+                "digest": manifest.digest,
+                "source": manifest.source,
+                "protocol": manifest.protocol,
+                "command": manifest.command,
+            },
+        }
+        | _eval_env(log, split, history)
+    )
+
+
+def exact_scores(log: InteractionLog, rows: NDArray[Any], episodes: int) -> tuple[float, float]:
+    """The expected return of random items, and that of the logged ones."""
+    rewards = log.rewards[rows]
+    drawn = rewards.sum(dtype=np.float64) / episodes / log.n_items
+    return float(drawn), float(np.maximum(rewards, 0).sum(dtype=np.float64) / episodes)
+
+
+def made_here() -> dict[str, Any]:
+    """What every dataset of ours says of its origin."""
+    project = _project()
     return {
         "author": {project["Author"]},
         "code_permalink": project.get_all("Project-URL")[0].split(", ")[1],
-        "algorithm_name": "logged",
-        "description": (
-            f"The {split} split of the log {manifest.name} under the protocol "
-            f"{manifest.protocol['name']}: what users of {manifest.source['name']} did."
-        ),
         "requirements": [f"recgym>={project['Version']}"],
         "minari_version": minari.__version__,
-        "ref_min_score": float(drawn),
-        "ref_max_score": float(logged),
-        "num_episodes_average_score": episodes,
-        "split": split,
-        "layout": {"history": [0, history]},
-        "behaviours": manifest.behaviours,
-        "unseen_left_out": unseen,
-        "log": {
-            "name": manifest.name,
-            "digest": manifest.digest,
-            "source": manifest.source,
-            "protocol": manifest.protocol,
-            "command": manifest.command,
-        },
-    } | _eval_env(log, split, history)
+    }
 
 
 @cache
@@ -241,17 +258,19 @@ def _env_spec(log: InteractionLog, split: Split, history: int) -> EnvSpec:
         "split": split,
         "history": history,
         "digest": log.manifest.digest,
+        "build": log.manifest.command or "recgym data build",
     }
     return spec
 
 
-def _new_storage(
+def new_storage(
     folder: Path,
     observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],
     env_spec: EnvSpec,
     data_format: DataFormat,
 ) -> MinariStorage:
+    """A storage without episodes in a folder."""
     try:
         return MinariStorage.new(
             folder, observation_space, action_space, env_spec, data_format=data_format

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import Space
 from minari.data_collector.episode_buffer import EpisodeBuffer
+from minari.dataset.minari_dataset import MinariDataset
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from numpy.typing import NDArray
 
 from recgym.buffers import from_buffers
-from recgym.episodes import Episodes, from_arrow, to_arrow, to_json
+from recgym.episodes import FLAGS, Episodes, from_arrow, to_arrow, to_json
 from recgym.errors import BadDataset, InvalidArgument, OutOfRoom, printable
 from recgym.log import sha256_of_json
 
@@ -461,3 +462,40 @@ def buffers_of(storage: MinariStorage, indices: Iterable[int]) -> Iterator[Episo
     for episode, about in zip(storage.get_episodes(indices), known, strict=True):
         del episode["id"]
         yield EpisodeBuffer(**episode, seed=about.get("seed"), options=about.get("options"))
+
+
+def runs_of(data: MinariDataset, indices: Iterable[int]) -> Iterator[Episodes]:
+    """The columns of a dataset's episodes, whatever its format."""
+    if isinstance(data.storage, ColumnStorage):
+        yield from data.storage.runs(indices)
+    else:
+        buffers = list(buffers_of(data.storage, indices))
+        yield from_buffers(buffers, data.observation_space, data.action_space)
+
+
+def content_hash(data: MinariDataset) -> str:
+    """One hash of all episodes: equal where every value is equal, whatever the format."""
+    hashes: dict[str, Any] = {}
+    indices = list(data.episode_indices)
+    for first in range(0, len(indices), _READ):
+        for part in runs_of(data, indices[first : first + _READ]):
+            columns = {
+                "lengths": part.lengths,
+                "observations": part.observations(data.observation_space),
+                "actions": part.actions(data.action_space),
+                "infos": part.infos(),
+            } | {name: part.at_steps(name) for name in ("rewards", *FLAGS)}
+            for name, values in _leaves("", columns):
+                if not isinstance(values, np.ndarray):
+                    values = np.frombuffer(to_json(values).encode(), np.uint8)
+                known = hashes.setdefault(name, hashlib.sha256(str(values.dtype).encode()))
+                known.update(np.ascontiguousarray(values).data)
+    return sha256_of_json({name: known.hexdigest() for name, known in hashes.items()})
+
+
+def _leaves(name: str, tree: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict | tuple):
+        for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _leaves(f"{name}/{key}", branch)
+    else:
+        yield name, tree

@@ -25,8 +25,8 @@ HEAVY = ("pyarrow", "ibis", "duckdb", "pandas", "torch", "transformers", "matplo
 ALLOWED = {
     "recgym": {
         "recgym.envs",
-        "recgym.bridges", "recgym.export", "recgym.frame", "recgym.home", "recgym.log",
-        "recgym.sources",  # these for type checkers
+        "recgym.bridges", "recgym.checks", "recgym.export", "recgym.frame", "recgym.home",
+        "recgym.log", "recgym.rollouts", "recgym.sources",  # these for type checkers
     },
     "recgym.errors": set(),
     "recgym.log": set(),
@@ -46,19 +46,32 @@ ALLOWED = {
         "recgym.raw",
     },
     "recgym.envs": {
-        "recgym.envs.batch", "recgym.envs.catalogue", "recgym.envs.draws", "recgym.episodes",
-        "recgym.home", "recgym.log",
+        "recgym.envs.batch", "recgym.envs.catalogue", "recgym.envs.draws", "recgym.envs.oracle",
+        "recgym.envs.policies", "recgym.episodes", "recgym.home", "recgym.log",
     },
     "recgym.episodes": {"recgym.log"},
     "recgym.buffers": {"recgym.episodes"},
     "recgym.minari_format": {"recgym.buffers", "recgym.episodes", "recgym.log"},
     "recgym.export": {"recgym.episodes", "recgym.home", "recgym.log", "recgym.minari_format"},
-    "recgym.bridges": {"recgym.buffers", "recgym.episodes", "recgym.minari_format"},
+    "recgym.rollouts": {
+        "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies", "recgym.episodes",
+        "recgym.export", "recgym.log",
+    },
+    "recgym.bridges": {"recgym.episodes", "recgym.minari_format", "recgym.sb3"},
+    "recgym.sb3": {"recgym.envs.batch"},
+    "recgym.checks": set(),
     "recgym.diagnose": {"recgym.log"},
     "recgym.plots": {"recgym.log"},
-    "recgym.cli": {
-        "recgym", "recgym.diagnose", "recgym.engine", "recgym.export", "recgym.home", "recgym.log",
-        "recgym.plots", "recgym.sources", "recgym.protocols",
+    "recgym.terminal": set(),
+    "recgym.cli": {"recgym", "recgym.cli_data", "recgym.cli_envs", "recgym.terminal"},
+    "recgym.cli_data": {
+        "recgym.diagnose", "recgym.engine", "recgym.export", "recgym.home", "recgym.log",
+        "recgym.plots", "recgym.protocols", "recgym.rollouts", "recgym.sources", "recgym.terminal",
+    },
+    "recgym.cli_envs": {
+        "recgym.checks", "recgym.envs", "recgym.envs.batch", "recgym.envs.frozen",
+        "recgym.envs.oracle", "recgym.envs.policies", "recgym.export", "recgym.home",
+        "recgym.terminal",
     },
     "recgym.datasets": {
         "recgym.build", "recgym.engine", "recgym.frame", "recgym.kinds", "recgym.raw",

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"^```(python|bash)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+FENCED = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = FENCED.findall(README)
 FOR_D3RLPY = [block for block in BLOCKS if "d3rlpy" in block[1]]
 
 
@@ -29,6 +31,10 @@ def test_the_blocks_of_the_readme_run(tmp_path):
     assert {language for language, _ in blocks} == {"python", "bash"}
     run(blocks, tmp_path)
     assert (tmp_path / "shop.png").stat().st_size > 10_000
+
+
+def test_the_blocks_about_environments_run(tmp_path):
+    run(FENCED.findall((ROOT / "recgym" / "envs" / "README.md").read_text()), tmp_path)
 
 
 @pytest.mark.d3rlpy

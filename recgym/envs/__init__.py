@@ -24,11 +24,14 @@ REPLAYS = {
     ),
     "OpenBanditBTS": ("openbandit-bts", "openbandit --raw open_bandit_dataset.zip --policy bts"),
 }
-# question -> how its users differ from those for whom planning does not matter
-ORACLES: dict[str, dict[str, object]] = {
-    "OracleStatic": {},
-    "OracleBoredom": {"boring": 3},
-    "OracleDrift": {"drift": 0.2},
+# what each world of oracle users asks of an agent, and how it differs from the first
+ORACLES: dict[str, tuple[str, dict[str, object]]] = {
+    "OracleStatic": ("Can it tell what a user likes? Planning does not matter.", {}),
+    "OracleBoredom": ("Does it space a topic, of which too much bores?", {"boring": 3}),
+    "OracleDrift": (
+        "Does it lead tastes, which follow consumption, to what lasts?",
+        {"drift": 0.2},
+    ),
 }
 
 
@@ -47,5 +50,5 @@ _register("Replay", "replay", "Replay")
 for data, (log, words) in REPLAYS.items():
     command = f"recgym data build {words} --name {log}"
     _register(f"{data}Replay", "replay", "Replay", log=log, build=command)
-for question, parameters in ORACLES.items():
-    _register(question, "oracle", "Oracle", **parameters)
+for name, (_, parameters) in ORACLES.items():
+    _register(name, "oracle", "Oracle", **parameters)

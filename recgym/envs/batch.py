@@ -3,6 +3,7 @@
 import difflib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 import gymnasium
@@ -28,6 +29,10 @@ class World(Protocol):
     space: spaces.Box  # of one user's observation
     layout: Layout  # the parts of an observation
     n_items: int
+
+    @property
+    def titles(self) -> list[str]:
+        """A name for each item."""
 
 
 class Users(World, Protocol):
@@ -65,6 +70,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
 
     def __init__(self, world: World, render_mode: str | None, observation: Observation) -> None:
         """Take spaces from a world."""
+        self.world = world
         self.metadata = self.metadata | {"layout": world.layout}
         self.observation_space, self._formed = _formed(world.space, world.layout, observation)
         self.action_space = spaces.Discrete(world.n_items)
@@ -218,7 +224,8 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             for values in (rewards, terminated, truncated):
                 values[self._over] = 0
             self._begin(np.flatnonzero(self._over), {})
-        self._over = over = terminated | truncated
+        over = terminated | truncated
+        self._over = over.copy()
         if self._mode != "SameStep" or not over.any():
             infos = _masked(self.users.infos(), every)
             return self._formed(self.users.observe()), rewards, terminated, truncated, infos
@@ -337,14 +344,20 @@ def _formed(
     if observation not in get_args(Observation):
         raise InvalidArgument(f"Observations are flat or dict, not {printable(repr(observation))}.")
     if observation == "flat":
-        return space, lambda flat: flat
-    parts = {name: slice(*bounds) for name, bounds in layout.items()}
-    return spaces.Dict(
-        {
-            name: spaces.Box(space.low[part], space.high[part], dtype=space.low.dtype.type)
-            for name, part in parts.items()
-        }
-    ), lambda flat: {name: flat[..., part].copy() for name, part in parts.items()}
+        return space, _as_they_are
+    parts: dict[str, spaces.Space[Any]] = {
+        name: spaces.Box(space.low[low:high], space.high[low:high], dtype=space.low.dtype.type)
+        for name, (low, high) in layout.items()
+    }
+    return spaces.Dict(parts), partial(_in_parts, layout)
+
+
+def _as_they_are(flat: NDArray[Any]) -> NDArray[Any]:
+    return flat
+
+
+def _in_parts(layout: Layout, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    return {name: flat[..., low:high].copy() for name, (low, high) in layout.items()}
 
 
 def _of_user(observations: Any, user: int) -> Any:

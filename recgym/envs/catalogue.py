@@ -116,7 +116,9 @@ class Drawing:
         """An item of each topic."""
         low, high = self._bounds[topics], self._bounds[topics + 1]
         wanted = self._sums[low] + uniform * (self._sums[high] - self._sums[low])
-        places = np.searchsorted(self._sums, wanted, side="right") - 1
+        order = wanted.argsort(axis=None)  # a search in order stays in the cache
+        places = np.empty(wanted.shape, np.int64)
+        places.flat[order] = np.searchsorted(self._sums, wanted.flat[order], side="right") - 1
         items: NDArray[np.int32] = self._items[np.clip(places, low, high - 1)]
         return items
 

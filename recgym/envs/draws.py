@@ -25,9 +25,12 @@ def uniforms(
 ) -> NDArray[np.float64]:
     """Numbers in [0, 1), one for each key, or for each key and draw as they broadcast."""
     counters = np.asarray(steps * _STEP + draw + 1, np.int64).view(np.uint64)
-    whole = _mixed(keys + counters * np.uint64(_GOLDEN)) >> np.uint64(11)
-    numbers: NDArray[np.float64] = whole * 2.0**-53
-    return numbers
+    return shares_of(_mixed(keys + counters * np.uint64(_GOLDEN)))
+
+
+def shares_of(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Whole numbers of 64 bits as numbers in [0, 1)."""
+    return ((bits >> np.uint64(11)) * 2.0**-53).astype(np.float64, copy=False)
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

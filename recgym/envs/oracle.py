@@ -8,12 +8,11 @@ what was shown, and how it was answered.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from recgym.envs.batch import Observation, UserEnv, UserVectorEnv, checked_count, known_only
@@ -30,25 +29,31 @@ _DRAWS = np.arange(2)[:, None]  # of a step: the answer, and whether the user le
 class Oracle:
     """Everything that decides how oracle users behave."""
 
-    n_items: int = 1000
-    n_topics: int = 10
+    n_items: int = 1000  # of the catalogue
+    n_topics: int = 10  # that they belong to
     n_liked: int = 3  # topics that a user likes
     liked: tuple[float, float] = (0.45, 0.85)  # appeal of a topic that is liked, evenly drawn
     other: tuple[float, float] = (0.0, 0.1)  # appeal of any other topic
-    quality: tuple[float, float] = (0.4, 1.0)  # of an item; accepted with appeal x quality
+    quality: tuple[float, float] = (
+        0.4,
+        1.0,
+    )  # of an item, evenly drawn; accepted is appeal x quality
     buying: float = 0.15  # share of the accepted that is bought
-    click_reward: float = 0.2
-    buy_reward: float = 1.0
+    click_reward: float = 0.2  # of an item that is accepted
+    buy_reward: float = 1.0  # of one that is bought
     fresh: int = 10  # an item among the last so many is skipped
     boring: int = 0  # accepted items of a topic that lock it; 0: none is ever locked
-    within: int = 5  # ... within so many steps
+    within: int = 5  # steps in which they are counted
     locked: int = 20  # steps for which a topic is locked
-    locked_appeal: float = 0.1  # a factor meanwhile
-    drift: float = 0.0  # how far an accepted item moves the appeal of topics
-    hold: tuple[float, float] = (0.1, 0.95)  # ... that of its own towards what the topic can hold
+    locked_appeal: float = 0.1  # a factor of the appeal of a locked topic
+    drift: float = 0.0  # share of the way that an accepted item moves appeals
+    hold: tuple[float, float] = (
+        0.1,
+        0.95,
+    )  # where its topic's goes, by topic; those of the others go to 0
     memory: float = 0.6  # of dissatisfaction: memory x before + (1 - memory) x skipped
     leaving: float = 0.01  # share of users who leave after a step, content as they are
-    leaving_dissatisfied: float = 0.05  # ... and what dissatisfaction adds to it
+    leaving_dissatisfied: float = 0.05  # what full dissatisfaction adds to that share
     steps: int = 50  # after which an episode is truncated
     organic: int = 5  # items that a user consumed before the first step
     history: int = 25  # items of an observation
@@ -120,17 +125,16 @@ class OracleUsers:
         self.appeal = np.zeros((count, o.n_topics))
         self.unlocked = np.zeros((count, o.n_topics), np.int64)  # the step from which on
         self.dissatisfaction = np.zeros(count)
-        self._keys = np.zeros(count, np.uint64)
+        self.keys = np.zeros(count, np.uint64)  # what the draws of each episode come from
         self._responses = np.zeros(count, np.int64)
-        self._seen = np.zeros((o.fresh, count), np.int32)  # the last items, round and round
+        self.seen = np.zeros((o.fresh, count), np.int32)  # the last items, round and round
         self._accepted = np.zeros((o.within, count), np.int32)  # their topics, round and round
         # All that was shown, oldest first, and behind it how it was answered.
         width = max(o.organic + o.steps, o.history)
         self._blank = np.repeat(np.array([[o.n_items], [len(RESPONSES)]], np.int32), width, axis=1)
         self._blank[1, : o.organic] = ORGANIC
         self._tape = np.tile(self._blank, (count, 1, 1))
-        self._windows = sliding_window_view(self._tape, o.history, axis=2)
-        self._rows = np.arange(count)
+        self.rows = np.arange(count)
         self._rewards = np.array([0.0, o.click_reward, o.buy_reward])
 
     def begin(
@@ -151,27 +155,27 @@ class OracleUsers:
         tape[:, 0, : o.organic] = consumed
         self._tape[who] = tape
         recent = consumed[:, max(o.organic - o.fresh, 0) :].T
-        self._seen[:, who] = o.n_items
-        self._seen[o.fresh - len(recent) :, who] = recent
+        self.seen[:, who] = o.n_items
+        self.seen[o.fresh - len(recent) :, who] = recent
         self._accepted[:, who] = -1
         self.unlocked[who] = self.steps[who] = self.dissatisfaction[who] = 0
         self._responses[who] = len(RESPONSES)
-        self._keys[who] = keys
+        self.keys[who] = keys
 
     def answer(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """Show an item to each user: they skip, click or buy it, and stay or leave."""
-        o, rows = self.oracle, self._rows
+        o, rows = self.oracle, self.rows
         accepting = self.accepting(actions)
-        drawn, leaving = uniforms(self._keys, self.steps + 1, _DRAWS)
+        drawn, leaving = uniforms(self.keys, self.steps + 1, _DRAWS)
         accepted = drawn < accepting
         self._responses = accepted.astype(np.int64) + (drawn < accepting * o.buying)
         places = np.minimum(self.steps + o.organic, self._tape.shape[2] - 1)
         self._tape[rows, 0, places] = actions
         self._tape[rows, 1, places] = self._responses
         if o.fresh:
-            self._seen[self.steps % o.fresh, rows] = actions
+            self.seen[self.steps % o.fresh, rows] = actions
         topics = self.catalogue.topics[actions]
         if o.boring:
             self._accepted[self.steps % o.within, rows] = np.where(accepted, topics, -1)
@@ -182,17 +186,20 @@ class OracleUsers:
             moved = np.flatnonzero(accepted)
             self.appeal[moved] *= 1 - o.drift
             self.appeal[moved, topics[moved]] += o.drift * self.catalogue.hold[topics[moved]]
-        self.dissatisfaction *= o.memory
-        self.dissatisfaction += (1 - o.memory) * ~accepted
+        left = leaving < self.leaving(accepted)
+        self.dissatisfaction = o.memory * self.dissatisfaction + (1 - o.memory) * ~accepted
         self.steps += 1
-        left = leaving < self.leaving()
         return self._rewards[self._responses], left, (self.steps >= o.steps) & ~left
 
     def observe(self) -> NDArray[np.int32]:
         """The last items shown and how they were answered."""
-        o = self.oracle
-        starts = np.clip(self.steps + o.organic - o.history, 0, self._windows.shape[2] - 1)
-        return self._windows[self._rows, :, starts].reshape(self.count, -1)
+        length, tape = self.oracle.history, self._tape
+        places = tape.shape[2] - length + 1
+        # (users, 2, places, length): every window there is, as a view
+        shape, strides = (self.count, 2, places, length), (*tape.strides, tape.strides[2])
+        windows: NDArray[np.int32] = np.ndarray(shape, tape.dtype, tape, 0, strides)
+        starts = np.clip(self.steps + self.oracle.organic - length, 0, places - 1)
+        return windows[self.rows, :, starts].reshape(self.count, -1)
 
     def infos(self) -> dict[str, NDArray[Any]]:
         """The last response; before the first, their number."""
@@ -200,40 +207,61 @@ class OracleUsers:
 
     def told(self, user: int, action: int | None, reward: float) -> str:
         """What was shown, and how it was answered."""
-        titles, names, o = self.catalogue.titles, self.catalogue.topic_names, self.oracle
-
-        def named(item: int) -> str:
-            return f"{titles[item]} ({names[self.catalogue.topics[item]]})"
-
+        titles = self.titles
         if action is None:
-            before = map(named, self._tape[user, 0, : o.organic].tolist())
+            before = [titles[item] for item in self._tape[user, 0, : self.oracle.organic].tolist()]
             return f"before: {'; '.join(before) or 'nothing'}"
         response = RESPONSES[self._responses[user]]
-        return f"{self.steps[user]:3}  {named(action):44} {response:6} {reward:+.2f}"
+        return f"{self.steps[user]:3}  {titles[action]:44} {response:6} {reward:+.2f}"
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """The title of each item, and its topic."""
+        names = self.catalogue.topic_names
+        topics = self.catalogue.topics.tolist()
+        return [
+            f"{title} ({names[topic]})"
+            for title, topic in zip(self.catalogue.titles, topics, strict=True)
+        ]
 
     def accepting(self, items: NDArray[Any]) -> NDArray[np.float64]:
         """The probability that each user accepts an item, or each of several, were it next."""
-        rows = self._rows if items.ndim == 1 else self._rows[:, None]
+        rows = self.rows if items.ndim == 1 else self.rows[:, None]
         topics = self.catalogue.topics[items]
-        accepting = self.appeal[rows, topics] * self.catalogue.quality[items]
+        accepting: NDArray[np.float64] = self.appeal[rows, topics] * self.catalogue.quality[items]
         if self.oracle.boring:
             locked = self.unlocked[rows, topics] > self.steps.reshape(rows.shape)
             accepting[locked] *= self.oracle.locked_appeal
-        seen = self._seen if items.ndim == 1 else self._seen[:, :, None]
+        seen = self.seen if items.ndim == 1 else self.seen[:, :, None]
         accepting[(seen == items).any(0)] = 0
         return accepting
+
+    def liking(self) -> NDArray[np.float64]:
+        """(users, topics): how much of a perfect item's share each topic gets now."""
+        locked = self.unlocked > self.steps[:, None]
+        return np.where(locked, self.appeal * self.oracle.locked_appeal, self.appeal)
+
+    def tired(self) -> NDArray[np.bool_]:
+        """(users, topics): would one more accepted item of the topic lock it?"""
+        o = self.oracle
+        if not o.boring:
+            return np.zeros(self.appeal.shape, bool)
+        accepted = self._accepted.copy()
+        accepted[self.steps % o.within, self.rows] = -1  # the next item takes its place
+        same = accepted[:, :, None] == np.arange(o.n_topics)
+        return np.asarray(same.sum(0) >= o.boring - 1)
 
     def expected_rewards(self, items: NDArray[Any]) -> NDArray[np.float64]:
         """The expected reward of an item for each user, or of each of several, were it next."""
         o = self.oracle
         accepted = o.click_reward + o.buying * (o.buy_reward - o.click_reward)
-        expected: NDArray[np.float64] = self.accepting(items) * accepted
-        return expected
+        return self.accepting(items) * accepted
 
-    def leaving(self) -> NDArray[np.float64]:
-        """The probability that each user left after the last answer."""
-        o = self.oracle
-        return o.leaving + o.leaving_dissatisfied * self.dissatisfaction
+    def leaving(self, accepted: NDArray[np.bool_] | bool) -> NDArray[np.float64]:
+        """The probability that each user leaves after they accept the next item, or skip it."""
+        o, skipped = self.oracle, np.logical_not(accepted)
+        then = o.memory * self.dissatisfaction + (1 - o.memory) * skipped
+        return o.leaving + o.leaving_dissatisfied * then
 
 
 class OracleEnv(UserEnv):

@@ -11,6 +11,7 @@ from functools import cached_property
 from inspect import signature
 from math import nan
 from typing import Any, Literal, get_args
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,11 @@ from recgym.envs.batch import (
     known_only,
     not_reset,
 )
-from recgym.envs.draws import keys_of, uniforms
+from recgym.envs.draws import keys_of, shares_of
 from recgym.episodes import history_space
 from recgym.errors import BadLog, InvalidArgument, NothingLeft, printable
 from recgym.home import load_log
-from recgym.log import Split
+from recgym.log import InteractionLog, Split
 
 OffLog = Literal["advance", "stop", "stay"]
 _NO_SLOT = np.iinfo(np.uint8).max
@@ -55,10 +56,11 @@ class Replay:
         """
         if not isinstance(log, str) or not log:
             raise InvalidArgument("A replay needs a log: give its name or its folder as log=….")
-        self.log = load_log(log, build)
-        if digest not in (None, self.log.manifest.digest):
+        self.log = known = load_log(log, build)
+        if digest not in (None, known.manifest.digest):
             raise BadLog(
-                f"The log '{log}' has digest {self.log.manifest.digest[:12]}…, and {digest[:12]}… "
+                f"The log '{log}' has digest {known.manifest.digest[:12]}…, and "
+                f"{printable(str(digest)[:12])}… "
                 "is asked for: it was built anew from other data or under another protocol."
             )
         if off_log not in get_args(OffLog):
@@ -70,25 +72,25 @@ class Replay:
                 f"attempts is a whole number from 1 on, and {printable(repr(attempts))} was given."
             )
         self.off_log, self.attempts, self.history = off_log, int(attempts), history
-        self.space = history_space(self.log.n_items, history)
+        self.space = history_space(known.n_items, history)
         self.layout = {"history": (0, int(history))}
-        self.n_items = self.log.n_items
-        self.rows, lengths, self.terminated = self.log.episodes(split)
-        if not len(lengths):
-            raise NothingLeft(f"The log '{log}' has no {split} row with an item that it indexes.")
-        self.offsets = np.concatenate([[0], np.cumsum(lengths)])
-        self.no_behaviour = len(self.log.manifest.behaviours)
+        self.n_items = known.n_items
+        self.sessions = _sessions(known, split)
+        self.no_behaviour = len(known.manifest.behaviours)
 
     @property
     def n_episodes(self) -> int:
         """How many episodes the split has."""
-        return len(self.terminated)
+        return len(self.sessions.terminated)
 
     def chosen(self, keys: NDArray[np.uint64], asked: Any = None) -> NDArray[np.int64]:
         """The episodes that are asked for, or drawn."""
         if asked is None:
-            return (uniforms(keys, 0) * self.n_episodes).astype(np.int64)
-        episodes = np.asarray(asked)
+            return (shares_of(keys) * self.n_episodes).astype(np.int64)
+        try:
+            episodes = np.asarray(asked)
+        except ValueError:  # ragged
+            episodes = np.asarray(None)
         known = episodes.dtype.kind in "iu" and episodes.shape in ((), keys.shape)
         if not known or episodes.min() < 0 or episodes.max() >= self.n_episodes:
             raise InvalidArgument(
@@ -97,16 +99,17 @@ class Replay:
             )
         return np.broadcast_to(episodes.astype(np.int64), keys.shape)
 
-    def told(self, step: int, action: int | None, row: int | None, reward: float) -> str:
+    def told_before(self, history: NDArray[np.int32]) -> str:
+        """What was consumed before the first step."""
+        known = [self.titles[item] for item in history.tolist() if item != self.n_items]
+        return f"before: {'; '.join(known) or 'nothing'}"
+
+    def told(self, step: int, action: int, place: int | None, reward: float) -> str:
         """What was recommended, what was consumed, and what it brought."""
-        if action is None:
-            before = self.log.histories(np.array([row]), self.history)[0]
-            known = [self.titles[item] for item in before.tolist() if item != self.n_items]
-            return f"before: {'; '.join(known) or 'nothing'}"
         consumed = "the log knows no answer"
-        if row is not None:
-            behaviour = self.log.manifest.behaviours[self.log.behaviours[row]]
-            consumed = f"{self.titles[self.log.items[row]]} ({behaviour})"
+        if place is not None:
+            behaviour = self.log.manifest.behaviours[self.sessions.behaviours[place]]
+            consumed = f"{self.titles[self.sessions.items[place]]} ({behaviour})"
         return f"{step:3}  recommended {self.titles[action]:40}  consumed {consumed}  {reward:+.2f}"
 
     @cached_property
@@ -119,6 +122,39 @@ class Replay:
         return [title or str(name) for title, name in zip(titles, names, strict=True)]
 
 
+class Sessions:
+    """What a split has of each session, one after the other; opened once for all environments."""
+
+    def __init__(self, log: InteractionLog, split: Split) -> None:
+        """Take the columns as they are on disk where the split is the whole log."""
+        rows, lengths, self.terminated = log.episodes(split)
+        if not len(lengths):
+            raise NothingLeft(f"{log!r} has no {split} row with an item that it indexes.")
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)])
+        self.firsts = rows[self.offsets[:-1]]  # where the first history ends
+
+        def split_of(column: NDArray[Any]) -> NDArray[Any]:
+            return column if len(rows) == len(log) else column[rows]
+
+        self.items, self.rewards = split_of(log.items), split_of(log.rewards)
+        self.behaviours, in_state = split_of(log.behaviours), split_of(log.in_state)
+        self.in_state = None if in_state.all() else in_state
+        self.propensities = None if log.propensities is None else split_of(log.propensities)
+        self.slots = None if log.slots is None else split_of(log.slots)
+
+
+_OPENED: WeakValueDictionary[tuple[str, str, str], Sessions] = WeakValueDictionary()
+
+
+def _sessions(log: InteractionLog, split: Split) -> Sessions:
+    log.split_code(split)  # refuses what is none
+    key = str(log.path.absolute()), log.manifest.digest, split
+    found = _OPENED.get(key)
+    if found is None:
+        found = _OPENED[key] = Sessions(log, split)
+    return found
+
+
 class ReplayUsers:
     """A batch of logged users."""
 
@@ -126,64 +162,80 @@ class ReplayUsers:
         """Make room for that many users."""
         self.count, self.replay, self.n_items = count, replay, replay.n_items
         self.space, self.layout = replay.space, replay.layout
-        self._place, self._end = np.zeros((2, count), np.int64)
-        self._tried, self._steps, self._misses = np.zeros((3, count), np.int64)
-        self._ends, self._hit, self._moved = np.zeros((3, count), bool)
-        self._row = np.zeros(count, np.int64)
+        # In two arrays, so that an episode begins by two assignments: the next event and the end
+        # of the session, items in the window, tries at the event, steps, steps off the log;
+        self._counts = np.zeros((6, count), np.int64)
+        # does the end of the session terminate, was the log hit, did the user go on?
+        self._flags = np.zeros((3, count), bool)
+        self._place = np.zeros(count, np.int64)  # the event that was answered last
         self._users = np.arange(count)
-        self._depth = np.zeros(count, np.int64)  # items in the window, at most all of it
         # (history + 1, count): what each consumed before, and a pad that makes room for the next
         self._window = np.full((replay.history + 1, count), replay.n_items, np.int32)
+
+    @property
+    def titles(self) -> list[str]:
+        """A name for each item."""
+        return self.replay.titles
 
     def begin(
         self, who: NDArray[np.int64], keys: NDArray[np.uint64], options: Mapping[str, Any]
     ) -> None:
         """Begin an episode of some users."""
         known_only("reset() of a replay", options, ["episode"])
-        episodes = self.replay.chosen(keys, options.get("episode"))
-        self._place[who] = self.replay.offsets[episodes]
-        self._end[who] = self.replay.offsets[episodes + 1]
-        self._ends[who] = self.replay.terminated[episodes]
-        self._tried[who] = self._steps[who] = self._misses[who] = 0
-        self._hit[who] = self._moved[who] = False
-        windows = self.replay.log.histories(self.replay.rows[self._place[who]], self.replay.history)
-        self._window[:-1, who] = windows.T
-        self._depth[who] = (windows != self.n_items).sum(1)
+        replay, sessions = self.replay, self.replay.sessions
+        episodes = replay.chosen(keys, options.get("episode"))
+        counts = np.zeros((len(self._counts), len(who)), np.int64)
+        counts[0] = sessions.offsets.take(episodes)
+        counts[1] = sessions.offsets.take(episodes + 1)
+        flags = np.zeros((len(self._flags), len(who)), bool)
+        flags[0] = sessions.terminated.take(episodes)
+        self._counts[:, who], self._flags[:, who] = counts, flags
+        self._window[:, who] = self.n_items
+        firsts = sessions.firsts.take(episodes)
+        if replay.log.depths.take(firsts).any():
+            before = replay.log.histories(firsts, replay.history)
+            self._window[:-1, who] = before.T
+            self._counts[2, who] = (before != self.n_items).sum(1)
 
     def answer(
         self, actions: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """Recommend an item to each user."""
-        replay, log = self.replay, self.replay.log
-        self._row = replay.rows.take(np.minimum(self._place, self._end - 1))
-        items = log.items.take(self._row)
-        self._hit = hit = items == actions
-        stopped = np.zeros(self.count, bool)
-        self._moved = np.ones(self.count, bool)
-        if replay.off_log != "advance":
-            self._moved = hit.copy()
+        replay, sessions = self.replay, self.replay.sessions
+        following, end, depth, tried, steps, misses = self._counts
+        terminal, hit, moved = self._flags
+        self._place = place = np.minimum(following, end - 1)
+        items = sessions.items.take(place)
+        np.equal(items, actions, out=hit)
+        moved[:] = hit if replay.off_log != "advance" else True
+        if replay.off_log == "stay":
+            tried += 1
+            moved |= tried >= replay.attempts
+            tried[moved] = 0
+        joins = moved
+        if sessions.in_state is not None:
+            joins = moved & sessions.in_state.take(place)
+        self._consume(items, joins, depth)
+        following += moved
+        steps += 1
+        misses += ~hit
+        over = following >= end
+        rewards = np.where(hit, sessions.rewards.take(place), 0.0).astype(np.float64, copy=False)
+        truncated = over & ~terminal
         if replay.off_log == "stop":
-            stopped = ~hit
-        elif replay.off_log == "stay":
-            self._tried += 1
-            self._moved |= self._tried >= replay.attempts
-            self._tried[self._moved] = 0
-        self._consume(items, self._moved & log.in_state.take(self._row))
-        self._place += self._moved
-        self._steps += 1
-        self._misses += ~hit
-        over = self._place >= self._end
-        rewards = np.multiply(log.rewards.take(self._row), hit, dtype=np.float64)
-        return rewards, over & self._ends, over & ~self._ends | stopped
+            truncated |= ~hit
+        return rewards, over & terminal, truncated
 
-    def _consume(self, items: NDArray[np.int32], joins: NDArray[np.bool_]) -> None:
+    def _consume(
+        self, items: NDArray[np.int32], joins: NDArray[np.bool_], depth: NDArray[np.int64]
+    ) -> None:
         """Let items join the windows; full ones lose their oldest."""
-        length, window = self.replay.history, self._window
-        window[self._depth, self._users] = np.where(joins, items, self.n_items)
-        full = joins & (self._depth == length)
+        window = self._window
+        window[depth, self._users] = np.where(joins, items, self.n_items)
+        full = joins & (depth == self.replay.history)
         window[:-1] = np.where(full, window[1:], window[:-1])
         window[-1] = self.n_items
-        self._depth = np.minimum(self._depth + joins, length)
+        depth += joins & ~full
 
     def observe(self) -> NDArray[np.int32]:
         """What each consumed before."""
@@ -191,26 +243,29 @@ class ReplayUsers:
 
     def infos(self) -> dict[str, NDArray[Any]]:
         """The event that was replayed; before the first, and where none was, nothing of it."""
-        log, row, moved = self.replay.log, self._row, self._moved
-        behaviours = log.behaviours.take(row).astype(np.int64)
+        sessions, place = self.replay.sessions, self._place
+        *_, steps, misses = self._counts
+        _, hit, moved = self._flags
+        behaviours = sessions.behaviours.take(place).astype(np.int64)
         infos: dict[str, NDArray[Any]] = {
-            "hit": self._hit.copy(),
-            "off_log": self._misses / np.maximum(self._steps, 1),
+            "hit": hit.copy(),
+            "off_log": misses / np.maximum(steps, 1),
             "behaviour": np.where(moved, behaviours, self.replay.no_behaviour),
         }
-        if log.propensities is not None:
-            propensities = log.propensities.take(row).astype(np.float64)
+        if sessions.propensities is not None:
+            propensities = sessions.propensities.take(place).astype(np.float64)
             infos["propensity"] = np.where(moved, propensities, nan)
-        if log.slots is not None:
-            infos["slot"] = np.where(moved, log.slots.take(row), _NO_SLOT).astype(np.int64)
+        if sessions.slots is not None:
+            slots = sessions.slots.take(place).astype(np.int64)
+            infos["slot"] = np.where(moved, slots, _NO_SLOT)
         return infos
 
     def told(self, user: int, action: int | None, reward: float) -> str:
         """What was recommended, what was consumed, and what it brought."""
-        row = self._row[user] if self._moved[user] else None
         if action is None:
-            row = self.replay.rows[self._place[user]]
-        return self.replay.told(int(self._steps[user]), action, row, reward)
+            return self.replay.told_before(self._window[:-1, user])
+        place = int(self._place[user]) if self._flags[2, user] else None
+        return self.replay.told(int(self._counts[4, user]), action, place, reward)
 
 
 class ReplayEnv(SingleEnv):
@@ -219,13 +274,14 @@ class ReplayEnv(SingleEnv):
     Does what a batch of one does, without NumPy on the way of a step.
     """
 
-    _rows: NDArray[Any]
+    _first: int  # where the columns of the session begin
     _items: list[int]
     _rewards: list[float]
     _behaviours: list[int]
     _propensities: list[float] | None
     _slots: list[int] | None
-    _windows: list[tuple[int, int]]  # where the history of each state ends, and its length
+    _tape: NDArray[np.int32]  # what was consumed before, and what is consumed in this episode
+    _ends: list[int]  # where on the tape the history of each state ends
 
     def __init__(
         self,
@@ -241,6 +297,7 @@ class ReplayEnv(SingleEnv):
         self._advances, self._stops = (replay.off_log == mode for mode in ("advance", "stop"))
         self._ahead: tuple[Any, int, list[int]] = (None, 0, [])  # origin, episode, what is drawn
         self._place = self._tried = self._steps = self._misses = 0
+        self._propensities = self._slots = None
         self._empty = np.full(replay.history, replay.n_items, np.int32)
 
     @property
@@ -270,8 +327,8 @@ class ReplayEnv(SingleEnv):
         self._over = ended or stopped
         reward = self._rewards[place] if hit else 0.0
         if self.render_mode:
-            row = int(self._rows[place]) if moved else None
-            self._lines.append(self.replay.told(self._steps, item, row, reward))
+            event = self._first + place if moved else None
+            self._lines.append(self.replay.told(self._steps, item, event, reward))
         info = {
             "hit": hit,
             "off_log": self._misses / self._steps,
@@ -281,28 +338,36 @@ class ReplayEnv(SingleEnv):
             info["propensity"] = self._propensities[place] if moved else nan
         if self._slots is not None:
             info["slot"] = self._slots[place] if moved else _NO_SLOT
-        terminated = ended and self._ends
-        truncated = stopped or (ended and not self._ends)
+        terminated = ended and self._terminal
+        truncated = stopped or (ended and not self._terminal)
         return self._observation(), reward, terminated, truncated, info
 
     def _begin(self, options: Mapping[str, Any]) -> None:
         known_only("reset() of a replay", options, ["episode"])
-        replay, log, asked = self.replay, self.log, options.get("episode")
+        replay, sessions, asked = self.replay, self.replay.sessions, options.get("episode")
         if asked is None:
             chosen = self._drawn(self._episode + 1)
         else:
             chosen = int(replay.chosen(np.zeros(1, np.uint64), asked)[0])
-        first, end = replay.offsets[chosen : chosen + 2].tolist()
-        self._rows = rows = replay.rows[first:end]
-        self._length, self._ends = end - first, bool(replay.terminated[chosen])
+        self._first, end = sessions.offsets[chosen : chosen + 2].tolist()
+        events = slice(self._first, end)
+        self._length, self._terminal = end - self._first, bool(sessions.terminated[chosen])
         self._place = self._tried = self._steps = self._misses = 0
-        self._items, self._rewards = log.items[rows].tolist(), log.rewards[rows].tolist()
-        self._behaviours = log.behaviours[rows].tolist()
-        self._propensities = None if log.propensities is None else log.propensities[rows].tolist()
-        self._slots = None if log.slots is None else log.slots[rows].tolist()
-        stops, depths = (ends.tolist() for ends in log.ends_of_histories(rows))
-        last = log.ends_of_histories(rows[-1:], True)
-        self._windows = list(zip(stops + last[0].tolist(), depths + last[1].tolist(), strict=True))
+        items = consumed = sessions.items[events]
+        ends = np.arange(self._length + 1)
+        if sessions.in_state is not None:
+            joins = sessions.in_state[events]
+            consumed, ends = items[joins], np.concatenate([[0], np.cumsum(joins)])
+        self._items, self._rewards = items.tolist(), sessions.rewards[events].tolist()
+        self._behaviours = sessions.behaviours[events].tolist()
+        if sessions.propensities is not None:
+            self._propensities = sessions.propensities[events].tolist()
+        if sessions.slots is not None:
+            self._slots = sessions.slots[events].tolist()
+        (stop,), (depth,) = self.log.ends_of_histories(sessions.firsts[chosen : chosen + 1])
+        before = self.log.state_items[stop - min(depth, replay.history) : stop]
+        self._tape = np.concatenate([before, consumed])
+        self._ends = (len(before) + ends).tolist()
 
     def _drawn(self, episode: int) -> int:
         """The session that an episode replays; those of the next ones are drawn with it."""
@@ -315,12 +380,11 @@ class ReplayEnv(SingleEnv):
         return drawn[episode - first]
 
     def _observation(self) -> Any:
-        stop, depth = self._windows[self._place]
-        length = self.replay.history
-        if depth >= length:
-            return self._formed(self.log.state_items[stop - length : stop].copy())
+        stop, length = self._ends[self._place], self.replay.history
+        if stop >= length:
+            return self._formed(self._tape[stop - length : stop].copy())
         window = self._empty.copy()
-        window[:depth] = self.log.state_items[stop - depth : stop]
+        window[:stop] = self._tape[:stop]
         return self._formed(window)
 
     def _info(self) -> dict[str, Any]:
@@ -333,7 +397,7 @@ class ReplayEnv(SingleEnv):
         return info
 
     def _told(self, action: int | None, reward: float) -> str:
-        return self.replay.told(0, action, int(self._rows[0]), reward)
+        return self.replay.told_before(self._tape[: self._ends[0]])
 
 
 class ReplayVectorEnv(UserVectorEnv):

@@ -1,0 +1,281 @@
+"""`recgym envs | play | check`: the environments are listed, walked through and held to rules."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+import gymnasium
+import minari
+import numpy as np
+from rich.table import Table
+from tyro.conf import Positional
+
+from recgym.checks import check_dataset, check_env, check_vector_env
+from recgym.envs import ORACLES, REPLAYS
+from recgym.envs.batch import SingleEnv
+from recgym.envs.frozen import frozen
+from recgym.envs.oracle import OracleEnv
+from recgym.envs.policies import reference_policies
+from recgym.errors import InvalidArgument, RecGymError, UnknownName
+from recgym.export import exact_scores
+from recgym.home import load_log, log_names
+from recgym.terminal import ERR, OUT, Command, bars, command, plain
+
+Chooser = Callable[[Any, dict[str, Any]], int | None]  # None: no more
+_SUGGESTED = 10
+
+
+@dataclass(frozen=True)
+class _Envs:
+    """The environments: what they ask, what they need, and what reference policies earn there."""
+
+    json: bool = False  # print JSON
+
+
+def _envs(options: _Envs) -> None:
+    with bars() as progress:
+        progress("looking at logs", None)
+        oracles = [_oracle(f"recgym/{name}-v0", about) for name, (about, _) in ORACLES.items()]
+        replays = [_replay(f"recgym/{data}Replay-v0", log) for data, (log, _) in REPLAYS.items()]
+    if options.json:
+        print(json.dumps(oracles + replays, indent=1))
+        return
+    _print_envs(
+        "Users whose every answer is known",
+        ("environment", "what it asks of an agent", "random", "observer", "planner"),
+        [(one["id"], one["question"], *_means(one, "random", "observer", "planner"))
+         for one in oracles],
+    )  # fmt: skip
+    _print_envs(
+        "Logged users, replayed: what is chosen next? No action changes any later state",
+        ("environment", "log", "items", "random", "logged"),
+        [(one["id"], one["data"], f"{one['items']:,}", *_means(one, "random", "logged"))
+         if one["scores"] else (one["id"], one["data"], "—", "", "")
+         for one in replays],
+    )  # fmt: skip
+    OUT.print(
+        "Scores are mean returns; of replays, in the test split. —: no such log yet; "
+        "gymnasium.make names the command that builds it. recgym/Replay-v0 replays any other "
+        "(log=NAME).",
+        highlight=False,
+    )
+
+
+def _print_envs(title: str, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+    for place, heading in enumerate(headings):
+        table.add_column(
+            heading,
+            no_wrap=place != 1 or heading == "log",
+            justify="right" if place > 1 else "left",
+        )
+    for row in rows:
+        table.add_row(*row)
+    OUT.print(table)
+    OUT.print()
+
+
+def _means(row: dict[str, Any], *names: str) -> tuple[str, ...]:
+    return tuple(f"{row['scores'][name]:.2f}" for name in names)
+
+
+def _oracle(env_id: str, question: str) -> dict[str, Any]:
+    scores = {name: score["mean"] for name, score in frozen()[env_id]["scores"].items()}
+    env = gymnasium.make(env_id)
+    return {
+        "id": env_id,
+        "data": "embedded",
+        "question": question,
+        "observation_space": str(env.observation_space),
+        "action_space": str(env.action_space),
+        "items": int(env.action_space.n),  # type: ignore[attr-defined]
+        "scores": scores,
+    }
+
+
+def _replay(env_id: str, name: str) -> dict[str, Any]:
+    row = {
+        "id": env_id,
+        "data": name,
+        "question": "What does a logged user choose next? No action changes any later state.",
+        "build": gymnasium.spec(env_id).kwargs["build"],
+        "observation_space": "",
+        "action_space": "",
+        "items": None,
+        "scores": {},
+    }
+    try:
+        if name not in log_names():
+            return row
+        log = load_log(name)
+        rows, lengths, _ = log.episodes("test")
+        scores = exact_scores(log, rows, len(lengths)) if len(lengths) else ()
+        env = gymnasium.make(env_id)
+    except RecGymError as problem:
+        ERR.print(f"[yellow]{name}:[/] {plain(str(problem))}", soft_wrap=True)
+        return row
+    return row | {
+        "observation_space": str(env.observation_space),
+        "action_space": str(env.action_space),
+        "items": log.n_items,
+        "scores": dict(zip(("random", "logged"), scores, strict=False)),
+    }
+
+
+# ---------------------------------------------------------------------------------------- playing
+
+
+@dataclass(frozen=True)
+class _Play:
+    """Walk through an episode: recommend items yourself, or watch a policy or an agent do it."""
+
+    env: Positional[str]  # such as recgym/OracleBoredom-v0, or module:id where it is registered
+    by: str = "you"  # you, random, of an oracle planner and so on, or package.module:Agent
+    seed: int = 0  # of the user
+    log: str | None = None  # for recgym/Replay-v0: its name, or its folder
+
+
+def _play(options: _Play) -> None:
+    given: dict[str, Any] = {"log": options.log} if options.log else {}
+    env = gymnasium.make(options.env, render_mode="ansi", **given)
+    observation, info = env.reset(seed=options.seed)
+    choose = _chooser(env, options.by)
+    print(env.render())
+    total, over = 0.0, False
+    while not over:
+        item = choose(observation, info)
+        if item is None:
+            break
+        observation, reward, terminated, truncated, info = env.step(item)
+        total, over = total + float(reward), terminated or truncated
+        print(str(env.render()).splitlines()[-1])
+    print(f"Return {total:.2f}. {_ending(over, bool(over and terminated))}")
+    known = frozen().get(options.env.rpartition(":")[2])
+    if known:
+        means = (f"{name} {score['mean']:.2f}" for name, score in known["scores"].items())
+        print(f"On average, policies earn: {', '.join(means)}.")
+
+
+def _ending(over: bool, terminated: bool) -> str:
+    if not over:
+        return "You stopped."
+    return "The user left." if terminated else "The episode was cut here."
+
+
+def _chooser(env: gymnasium.Env[Any, Any], by: str) -> Chooser:
+    """Who recommends."""
+    single = env.unwrapped
+    policies = reference_policies() if isinstance(single, OracleEnv) else {}
+    if by == "you":
+        if not isinstance(single, SingleEnv):
+            raise InvalidArgument(f"{env} has no titles to choose from: use --by random.")
+        return _you(single)
+    if by in policies:
+        return lambda observation, info: int(policies[by](single.users)[0])  # type: ignore[attr-defined]
+    if by == "random":
+        env.action_space.seed(0)
+        return lambda observation, info: int(env.action_space.sample())
+    if ":" not in by:
+        known = {"you", "random"} | set(policies)
+        raise UnknownName("policy", by, known, "Agents are named package.module:Class.")
+    agent = _loaded(by)
+
+    def act(observation: Any, info: dict[str, Any]) -> int:
+        batch = {key: np.array([value]) for key, value in info.items()}
+        return int(agent.act(np.asarray(observation)[None], batch)[0])
+
+    return act
+
+
+def _loaded(name: str) -> Any:
+    """An agent of yours: an object with act(observations, infos), or a class that makes one."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+        agent = found() if isinstance(found, type) else found
+        agent.act  # noqa: B018
+    except (ImportError, AttributeError, TypeError) as problem:
+        raise InvalidArgument(
+            f"The agent '{name}' cannot be loaded ({problem}): name an object with "
+            "act(observations, infos), or a class without arguments, as package.module:Name."
+        ) from None
+    return agent
+
+
+def _you(env: SingleEnv) -> Chooser:
+    """Ask on the terminal: by the number of a suggestion, or by words of a title."""
+    titles, turns = env.world.titles, count()
+    print("Recommend by number, or type words of a title to search; q ends.")
+
+    def ask(observation: Any, info: dict[str, Any]) -> int | None:
+        rng = np.random.default_rng(next(turns))
+        shown = rng.choice(len(titles), min(_SUGGESTED, len(titles)), replace=False).tolist()
+        while True:
+            for number, item in enumerate(shown, start=1):
+                print(f"  {number:2}) {titles[item]}")
+            try:
+                words = input("> ").strip()
+            except EOFError:
+                return None
+            if words.lower() in ("q", "quit"):
+                return None
+            if words.isdigit() and 1 <= int(words) <= len(shown):
+                return int(shown[int(words) - 1])
+            found = [
+                i for i, title in enumerate(titles) if words and words.lower() in title.lower()
+            ]
+            if found:
+                shown = found[:_SUGGESTED]
+            else:
+                print(f"No title has '{words}': type a number from the list, or other words.")
+
+    return ask
+
+
+# --------------------------------------------------------------------------------------- checking
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Hold environments and datasets to the rules that agents rely on."""
+
+    ids: Positional[tuple[str, ...]]  # of environments (or module:id) and of Minari datasets
+    log: str | None = None  # for recgym/Replay-v0: its name, or its folder
+
+
+def _check(options: _Check) -> None:
+    if not options.ids:
+        raise InvalidArgument("Nothing is named to be checked: give ids of environments, datasets.")
+    given: dict[str, Any] = {"log": options.log} if options.log else {}
+    failed = False
+    datasets = minari.list_local_datasets()
+    for known in options.ids:
+        try:
+            if known in datasets:
+                found = list(check_dataset(known))
+            else:
+                spec = gymnasium.spec(known)
+                found = list(check_env(known, **given))
+                if spec.vector_entry_point:
+                    found += check_vector_env(known, **given)
+        except (RecGymError, gymnasium.error.Error) as problem:
+            failed = True
+            OUT.print(
+                f"[bold red]✗[/] {known}: {plain(str(problem))}", highlight=False, soft_wrap=True
+            )
+            continue
+        OUT.print(f"[bold green]✓[/] {known}", highlight=False)
+        for sentence in found:
+            OUT.print(f"    {plain(sentence)}", highlight=False, soft_wrap=True)
+    if failed:
+        raise SystemExit(1)
+
+
+COMMANDS: dict[str, tuple[str, Command]] = {
+    "envs": ("the environments: what they ask, need and bring", command(_envs)),
+    "play": ("walk through an episode: you, a policy or an agent recommends", command(_play)),
+    "check": ("hold environments and datasets to the rules", command(_check)),
+}

@@ -1,0 +1,88 @@
+"""How commands read words and show things: tables, bars, usage, slips."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+Command = Callable[[Sequence[str]], None]
+OUT = Console()
+ERR = Console(stderr=True)
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, float | None], None]]:
+    """A bar for every stage, on standard error, where somebody watches."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, share: float | None) -> None:
+            if stage not in tasks:
+                for task in tasks.values():
+                    bars.update(task, total=1, completed=1)
+                    bars.stop_task(task)
+                tasks[stage] = bars.add_task(stage, total=None)
+            if share is not None:
+                bars.update(tasks[stage], total=1, completed=share)
+
+        yield show
+
+
+def command(act: Callable[[Any], None], group: str = "recgym") -> Command:
+    """A command whose options are the dataclass that `act` takes."""
+    (options,) = (hint for name, hint in act.__annotations__.items() if name != "return")
+    verb = options.__name__.removeprefix("_").lower()
+    return lambda words: act(tyro.cli(options, args=list(words), prog=f"{group} {verb}"))
+
+
+def chosen(prog: str, verbs: dict[str, tuple[str, Command]], words: Sequence[str]) -> None:
+    """Run the command that the first word names, or say which there are."""
+    if not words or words[0] in ("-h", "--help"):
+        usage(prog, {verb: about for verb, (about, _) in verbs.items()})
+    elif words[0] not in verbs:
+        no_such(words[0], verbs, prog)
+    else:
+        verbs[words[0]][1](words[1:])
+
+
+def usage(prog: str, verbs: dict[str, str]) -> None:
+    """Print what there is to be done."""
+    OUT.print(f"usage: {prog} {{{','.join(verbs)}}} ... [--help]", markup=False, highlight=False)
+    for verb, about in verbs.items():
+        OUT.print(f"  {verb:10} {about}", markup=False, highlight=False)
+
+
+def no_such(word: str, known: Sequence[str] | dict[str, Any], prog: str) -> None:
+    """Say that there is no such command, and stop."""
+    near = difflib.get_close_matches(word, known, n=1)
+    guess = f" Did you mean '{near[0]}'?" if near else ""
+    ERR.print(
+        f"{prog} has no command '{word}'.{guess} It has {', '.join(known)}.",
+        markup=False,
+        soft_wrap=True,
+    )
+    sys.exit(2)
+
+
+def taken(words: list[str], flag: str) -> str | None:
+    """The value of a flag, taken out of the words."""
+    for place, word in enumerate(words):
+        if word == flag and place + 1 < len(words):
+            value = words[place + 1]
+            del words[place : place + 2]
+            return value
+        if word.startswith(f"{flag}="):
+            del words[place]
+            return word.partition("=")[2]
+    return None
+
+
+def plain(text: str) -> str:
+    """The text as it is, without a meaning of its brackets."""
+    return text.replace("[", "\\[")
