@@ -229,7 +229,7 @@ def _you(env: SingleEnv) -> Chooser:
             ]
             if found:
                 shown = found[:_SUGGESTED]
-            else:
+            elif words:
                 print(f"No title has '{words}': type a number from the list, or other words.")
 
     return ask

@@ -19,6 +19,7 @@ from recgym.errors import InvalidArgument, NotReset, printable
 AutoresetMode: Any = vars(gymnasium.vector).get("AutoresetMode")  # Gymnasium 1.0 has one mode only
 Layout = dict[str, tuple[int, int]]
 Observation = Literal["flat", "dict"]
+COMMON = ("autoreset_mode", "observation", "render_mode")  # arguments of every environment
 _RENDER_MODES = ["ansi"]
 _MODES = ("NextStep", "SameStep", "Disabled")
 
@@ -82,14 +83,14 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
-        _check_seeds([seed])
+        (seed,) = _checked_seeds([seed])
         super().reset(seed=seed)
         before = self._origin, self._episode
         if seed is not None or self._episode < 0:
             self._origin = origins_of(np.array([_seed_of(self)], np.uint64))
             self._episode = -1
         try:
-            self._begin(options or {})
+            self._begin(_checked_options(options))
         except InvalidArgument:
             self._origin, self._episode = before
             raise
@@ -187,10 +188,10 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode of every user, or of those that `options["reset_mask"]` marks."""
-        options = dict(options or {})
+        options = dict(_checked_options(options))
         who = self._asked(options.pop("reset_mask", None))
         seeds = self._seeds(seed)
-        super().reset(seed=None if isinstance(seed, Sequence | np.ndarray) else seed)
+        super().reset(seed=None if _is_list(seed) else seeds[0])
         before = self._origins.copy(), self._episodes.copy()
         for user in who.tolist():
             if seeds[user] is None and self._episodes[user] < 0:
@@ -255,23 +256,25 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             for user in who.tolist():
                 self._lines[user] = [self.users.told(user, None, 0.0)]
 
-    def _seeds(self, seed: Any) -> list[Any]:
+    def _seeds(self, seed: Any) -> list[int | None]:
         """The seed of each user: one after the other from a single one on, or as given."""
-        each = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str)
-        _check_seeds(seed if each else [seed])
-        if each and len(seed) != self.num_envs:
+        if not _is_list(seed):
+            (seed,) = _checked_seeds([seed])
+            return [None if seed is None else seed + user for user in range(self.num_envs)]
+        if len(seed) != self.num_envs:
             raise InvalidArgument(
                 f"One seed, or one for each of {self.num_envs} users: {len(seed)} were given."
             )
-        if each:
-            return list(seed)
-        return [None if seed is None else seed + user for user in range(self.num_envs)]
+        return _checked_seeds(seed)
 
     def _asked(self, mask: Any) -> NDArray[np.int64]:
         """The users to be reset."""
         if mask is None:
             return np.arange(self.num_envs)
-        marks = np.asarray(mask)
+        try:
+            marks = np.asarray(mask)
+        except ValueError:  # ragged
+            marks = np.asarray(None)
         if marks.shape != (self.num_envs,) or marks.dtype != bool or not marks.any():
             raise InvalidArgument(
                 f"A reset_mask has a truth value for each of {self.num_envs} users, one of them "
@@ -292,13 +295,14 @@ def checked_count(num_envs: Any) -> int:
 def known_only(environment: str, unknown: Iterable[str], known: Iterable[str]) -> None:
     """Refuse keyword arguments that an environment does not have."""
     known = sorted(known)
-    for name in unknown:
+    for name in map(str, unknown):
         if name in known:
             continue
         near = difflib.get_close_matches(name, known, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
         raise InvalidArgument(
-            f"{environment} takes no argument {name}.{guess} It takes {', '.join(known) or 'none'}."
+            f"{environment} takes no argument {printable(name)}.{guess} It takes "
+            f"{', '.join(known) or 'none'}."
         )
 
 
@@ -394,12 +398,27 @@ def _autoreset(mode: Any) -> str:
     return str(name)
 
 
-def _check_seeds(seeds: Iterable[Any]) -> None:
+def _checked_options(options: Any) -> Mapping[str, Any]:
+    if options is not None and not isinstance(options, Mapping):
+        raise InvalidArgument(
+            f"Options are a dict of their names, and {printable(repr(options))} was given."
+        )
+    return options or {}
+
+
+def _is_list(seed: Any) -> bool:
+    if isinstance(seed, np.ndarray):
+        return seed.ndim > 0
+    return isinstance(seed, Sequence) and not isinstance(seed, str | bytes)
+
+
+def _checked_seeds(seeds: Iterable[Any]) -> list[int | None]:
     for seed in seeds:
         if seed is not None and not (isinstance(seed, int | np.integer) and seed >= 0):
             raise InvalidArgument(
                 f"A seed is a whole number from 0 on, and {printable(repr(seed))} was given."
             )
+    return [None if seed is None else int(seed) for seed in seeds]
 
 
 def _seed_of(env: Any) -> int:

@@ -15,7 +15,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from recgym.envs.batch import Observation, UserEnv, UserVectorEnv, checked_count, known_only
+from recgym.envs.batch import (
+    COMMON,
+    Observation,
+    UserEnv,
+    UserVectorEnv,
+    checked_count,
+    known_only,
+)
 from recgym.envs.catalogue import Catalogue
 from recgym.envs.draws import uniforms
 from recgym.errors import InvalidArgument
@@ -63,9 +70,9 @@ class Oracle:
         """Refuse what describes no users."""
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < least:
+            if not isinstance(value, int | np.integer) or not least <= value < 2**31:
                 raise InvalidArgument(
-                    f"{name} is a whole number from {least} on, and {value!r} was given."
+                    f"{name} is a whole number from {least} to 2^31, and {value!r} was given."
                 )
         for name in _SHARES:
             value = getattr(self, name)
@@ -296,7 +303,7 @@ class OracleVectorEnv(UserVectorEnv):
 
 
 def _oracle(parameters: Mapping[str, Any]) -> Oracle:
-    known_only("An oracle", parameters, _DEFAULTS)
+    known_only("An oracle", parameters, (*_DEFAULTS, *COMMON))
     return Oracle(**parameters)
 
 

@@ -6,6 +6,7 @@ With `stay`, the user waits for another try, some times: a policy can find out t
 trying, so this is never ranked.
 """
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from inspect import signature
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recgym.envs.batch import (
+    COMMON,
     Observation,
     SingleEnv,
     UserVectorEnv,
@@ -41,7 +43,7 @@ class Replay:
 
     def __init__(
         self,
-        log: str = "",
+        log: str | os.PathLike[str] = "",
         split: Split = "test",
         history: int = 10,
         off_log: OffLog = "advance",
@@ -54,7 +56,7 @@ class Replay:
         `attempts` are those that `stay` allows at each event; `build` is the command that an error
         names where the log is missing.
         """
-        if not isinstance(log, str) or not log:
+        if not isinstance(log, str | os.PathLike) or not str(log):
             raise InvalidArgument("A replay needs a log: give its name or its folder as log=….")
         self.log = known = load_log(log, build)
         if digest not in (None, known.manifest.digest):
@@ -293,6 +295,8 @@ class ReplayEnv(SingleEnv):
         """Open the log."""
         self.replay = replay = _replay(options)
         super().__init__(replay, render_mode, observation)
+        if render_mode:
+            replay.titles  # noqa: B018  # read now: the log may be gone later
         self.log = replay.log
         self._advances, self._stops = (replay.off_log == mode for mode in ("advance", "stop"))
         self._ahead: tuple[Any, int, list[int]] = (None, 0, [])  # origin, episode, what is drawn
@@ -415,8 +419,10 @@ class ReplayVectorEnv(UserVectorEnv):
         """Open the log."""
         users = ReplayUsers(checked_count(num_envs), _replay(options))
         super().__init__(users, render_mode, observation, autoreset_mode)
+        if render_mode:
+            users.titles  # noqa: B018  # read now: the log may be gone later
 
 
 def _replay(options: Mapping[str, Any]) -> Replay:
-    known_only("A replay", options, signature(Replay).parameters)
+    known_only("A replay", options, (*signature(Replay).parameters, *COMMON))
     return Replay(**options)

@@ -1,0 +1,130 @@
+"""`recgym envs | play | check` as a person would use them, in real processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import gymnasium
+import pytest
+
+import recgym
+from recgym.envs import ORACLES, REPLAYS
+
+
+def recgym_says(*words, typed="", folder=None, fails=False):
+    """What the command prints; the rest of what it says goes to the second value."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "from recgym.cli import main; main()", *words],
+        input=typed, capture_output=True, text=True, cwd=folder,
+        env=os.environ | {"COLUMNS": "80"},
+    )  # fmt: skip
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def test_all_environments_are_listed_with_what_they_need_and_bring():
+    recgym.prepare("demo", name="demo")
+    rows = {row["id"]: row for row in json.loads(recgym_says("envs", "--json")[0])}
+    assert rows.keys() == {
+        name for name in gymnasium.registry
+        if name.startswith("recgym/") and name != "recgym/Replay-v0"
+    }  # fmt: skip
+    assert len(rows) == len(ORACLES) + len(REPLAYS)
+    boredom, demo = rows["recgym/OracleBoredom-v0"], rows["recgym/DemoReplay-v0"]
+    assert (
+        boredom["scores"]["random"] < boredom["scores"]["observer"] < boredom["scores"]["planner"]
+    )
+    assert "Discrete(1000)" in boredom["action_space"] and boredom["data"] == "embedded"
+    metadata = recgym.to_minari("demo", "test").storage.metadata
+    assert demo["scores"] == {
+        "random": metadata["ref_min_score"],
+        "logged": metadata["ref_max_score"],
+    }
+    assert "Discrete(300)" in demo["action_space"]
+    missing = rows["recgym/MovieLens25MReplay-v0"]
+    assert not missing["scores"] and "ml-25m.zip" in missing["build"]
+
+
+def test_the_list_fits_a_terminal():
+    printed, _ = recgym_says("envs")
+    assert max(map(len, printed.splitlines())) <= 80
+    for name in (*ORACLES, *(f"{data}Replay" for data in REPLAYS)):
+        assert f"recgym/{name}-v0" in printed
+    assert "…" not in printed
+
+
+def test_a_planner_is_watched_for_an_episode():
+    printed, _ = recgym_says("play", "recgym/OracleBoredom-v0", "--by", "planner", "--seed", "3")
+    before, *steps, end, means = printed.splitlines()
+    assert before.startswith("before: The ")
+    rewards = [float(step.split()[-1]) for step in steps]
+    assert [int(step.split()[0]) for step in steps] == list(range(1, len(steps) + 1))
+    assert end.startswith(f"Return {sum(rewards):.2f}.") and "planner" in means
+    assert printed == recgym_says(
+        "play", "recgym/OracleBoredom-v0", "--by", "planner", "--seed", "3"
+    )[0]  # fmt: skip
+
+
+def test_you_choose_by_number_and_by_words():
+    typed = "harbour\nno such words\nharbour\n2\n1\nq\n"
+    printed, _ = recgym_says("play", "recgym/OracleStatic-v0", typed=typed)
+    lines = printed.splitlines()
+    second = [line for line in lines if " 2) " in line and "Harbour" in line][-1].partition(") ")[2]
+    assert any(line.lstrip("> ").startswith(f"1  {second}") for line in lines)
+    assert "No title has 'no such words'" in printed and "Return" in printed
+    assert "You stopped." in recgym_says("play", "recgym/OracleStatic-v0")[0]  # nothing is typed
+
+
+def test_an_agent_of_yours_is_watched(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "class Seven:\n"
+        "    def act(self, observations, infos):\n"
+        "        assert observations.shape == (1, 10) and infos['hit'].shape == (1,)\n"
+        "        return np.full(len(observations), 7)\n"
+    )
+    recgym.prepare("demo", name="demo")
+    words = ("play", "recgym/Replay-v0", "--log", "demo", "--by", "mine:Seven")
+    done = subprocess.run(
+        [sys.executable, "-c", "from recgym.cli import main; main()", *words],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True,
+    )  # fmt: skip
+    title = recgym.load_log("demo").catalogue["title"][7].as_py()
+    steps = [line for line in done.stdout.splitlines() if "recommended" in line]
+    assert steps and all(f"recommended {title} " in step for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("play", "recgym/OracleBordom-v0"), "OracleBoredom"),
+        (("play", "recgym/OracleBoredom-v0", "--by", "planer"), "Did you mean 'planner'"),
+        (("play", "recgym/OracleBoredom-v0", "--by", "no.such:Agent"), "cannot be loaded"),
+        (("play", "recgym/OracleBoredom-v0", "--by", "json:JSONDecoder"), "cannot be loaded"),
+        (("play", "recgym/MovieLens1MReplay-v0"), "recgym data build movielens --raw ml-1m.zip"),
+        (("play", "recgym/Replay-v0"), "needs a log"),
+        (("play", "recgym/OracleBoredom-v0", "--seed", "-1"), "whole number from 0"),
+        (("check",), "Nothing is named"),
+        (("plai",), "Did you mean 'play'"),
+    ],
+    ids=str,
+)
+def test_a_slip_is_answered_in_a_sentence(words, says):
+    printed, said = recgym_says(*words, fails=True)
+    assert says in printed + said
+
+
+def test_what_passes_is_said_and_what_fails_says_why():
+    recgym.prepare("demo", name="demo")
+    recgym.to_minari("demo")
+    ids = ("recgym/DemoReplay-v0", "recgym/demo/logged-v0", "CartPole-v1", "nothing-v0")
+    printed, _ = recgym_says("check", *ids, fails=True)
+    lines = printed.splitlines()
+    for known in ids[:2]:
+        assert f"✓ {known}" in lines
+    assert sum(line.startswith("    ") for line in lines) > 20
+    assert any(line.startswith("✗ CartPole-v1: ") for line in lines)
+    assert any(line.startswith("✗ nothing-v0: ") for line in lines)
+    assert "✗" not in recgym_says("check", *ids[:2])[0]
