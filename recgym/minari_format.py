@@ -487,7 +487,8 @@ def content_hash(data: MinariDataset) -> str:
             } | {name: part.at_steps(name) for name in ("rewards", *FLAGS)}
             for name, values in _leaves("", columns):
                 if not isinstance(values, np.ndarray):
-                    values = np.frombuffer(to_json(values).encode(), np.uint8)
+                    lines = "".join(f"{to_json(value)}\n" for value in values)
+                    values = np.frombuffer(lines.encode(), np.uint8)
                 known = hashes.setdefault(name, hashlib.sha256(str(values.dtype).encode()))
                 known.update(np.ascontiguousarray(values).data)
     return sha256_of_json({name: known.hexdigest() for name, known in hashes.items()})

@@ -1,7 +1,6 @@
 """Roll-outs as Minari datasets: what a policy did, and how probable it was to do so."""
 
 import copy
-import dataclasses
 import re
 from typing import Any, Protocol
 
@@ -12,17 +11,19 @@ from gymnasium.vector import VectorEnv
 from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
-from recgym.envs.frozen import scores_of
-from recgym.envs.oracle import RESPONSES, OracleUsers
+from recgym.envs.batch import known_only
+from recgym.envs.frozen import as_json, scores_of
+from recgym.envs.oracle import RESPONSES, Oracle
 from recgym.envs.policies import MIXED, TIERS, LoggingPolicy
 from recgym.episodes import Episodes, compress
-from recgym.errors import InvalidArgument, UnknownName
+from recgym.errors import InvalidArgument, UnknownName, printable
 from recgym.export import Progress, dataset_id, made_here, new_storage, writing_dataset
 from recgym.log import Split
 
 SESSIONS = {"train": 8000, "validation": 1000, "test": 1000}
 FIRST_SEEDS = {"train": 0, "validation": 10**7, "test": 2 * 10**7}  # users of their own
 POLICIES = (*TIERS, "mixed")
+_ORACLE = "recgym.envs.oracle:OracleEnv"
 _TOGETHER = 2000  # users that are stepped at once
 
 
@@ -45,16 +46,27 @@ def collect(
     """
     if policy not in POLICIES:
         raise UnknownName("logging policy", policy, POLICIES)
-    if split not in SESSIONS:
+    if split not in tuple(SESSIONS):
         raise UnknownName("split of roll-outs", split, SESSIONS)
     count = SESSIONS[split] if sessions is None else sessions
-    if not isinstance(count, int) or not 1 <= count <= FIRST_SEEDS["validation"]:
-        raise InvalidArgument(f"sessions is a whole number from 1 on, and {count!r} was given.")
+    most = FIRST_SEEDS["validation"]
+    if not isinstance(count, int) or not 1 <= count <= most:
+        raise InvalidArgument(
+            f"sessions is a whole number from 1 to {most:,}, and {printable(repr(count))} was "
+            "given."
+        )
     if parameters and not name:
         raise InvalidArgument(
             f"'{env_id}' with parameters of its own is another environment: give its dataset a "
             "name of its own."
         )
+    env_spec = copy.deepcopy(gymnasium.spec(env_id))
+    if env_spec.entry_point != _ORACLE:
+        raise InvalidArgument(
+            f"The policy '{policy}' knows oracle users, and those of '{env_id}' are not: choose "
+            "an environment whose name begins with recgym/Oracle."
+        )
+    known_only("An oracle", parameters, Oracle.__dataclass_fields__)
     known = dataset_id(name or _named_after(env_id), policy, split)
     envs = gymnasium.make_vec(
         env_id,
@@ -63,14 +75,8 @@ def collect(
         **parameters,
     )
     users = envs.unwrapped.users
-    if not isinstance(users, OracleUsers):
-        raise InvalidArgument(
-            f"The policy '{policy}' knows oracle users, and those of '{env_id}' are not: choose "
-            "an environment whose name begins with recgym/Oracle."
-        )
+    env_spec.kwargs |= {key: getattr(users.oracle, key) for key in parameters}
     tiers = [TIERS[tier] for tier in (MIXED if policy == "mixed" else (policy,))]
-    env_spec = copy.deepcopy(gymnasium.spec(env_id))
-    env_spec.kwargs |= parameters
     scores = scores_of(env_id, users.oracle)
     about = made_here() | {
         "dataset_id": known,
@@ -84,7 +90,7 @@ def collect(
         "layout": {part: list(places) for part, places in users.layout.items()},
         "behaviours": list(RESPONSES),
         "privileged": any(tier.sees for tier in tiers),
-        "oracle": dataclasses.asdict(users.oracle),
+        "oracle": as_json(users.oracle),
         "seeds": [FIRST_SEEDS[split], FIRST_SEEDS[split] + count],
         "eval_env_spec": env_spec.to_json(),
     }  # fmt: skip

@@ -54,8 +54,8 @@ ALLOWED = {
     "recgym.minari_format": {"recgym.buffers", "recgym.episodes", "recgym.log"},
     "recgym.export": {"recgym.episodes", "recgym.home", "recgym.log", "recgym.minari_format"},
     "recgym.rollouts": {
-        "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies", "recgym.episodes",
-        "recgym.export", "recgym.log",
+        "recgym.envs.batch", "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies",
+        "recgym.episodes", "recgym.export", "recgym.log",
     },
     "recgym.bridges": {"recgym.episodes", "recgym.minari_format", "recgym.sb3"},
     "recgym.sb3": {"recgym.envs.batch"},

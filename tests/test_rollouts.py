@@ -29,6 +29,7 @@ from recgym.export import combine, new_storage, writing_dataset
 from recgym.minari_format import content_hash
 from recgym.rollouts import FIRST_SEEDS, POLICIES, SESSIONS, collect
 
+from .envs.test_policies import slow_probabilities
 from .sentences import said
 from .test_cli import recgym_data
 from .test_export import there
@@ -191,6 +192,24 @@ def test_a_log_that_is_not_privileged_hides_what_users_hide(policy):
             assert action == same
             compared += 1
     assert compared > 600
+
+
+@pytest.mark.parametrize("policy", ["random", "medium", "expert", "mixed"])
+@pytest.mark.parametrize("env_id", IDS)
+def test_propensities_follow_from_what_is_in_the_log(env_id, policy):
+    """The probability of each action, written out slowly from the observation before it."""
+    dataset = collect(env_id, policy, sessions=12, name="n", **SMALL)
+    oracle = Oracle(**dataset.storage.metadata["oracle"])
+    assert as_json(oracle) == as_json(WORLDS[env_id]) | SMALL
+    names = rollouts.MIXED if policy == "mixed" else (policy,)
+    for episode in dataset:
+        steps = list(zip(episode.observations.tolist(), episode.actions.tolist(), strict=False))
+        wanted = [
+            [slow_probabilities(oracle, name, seen)[action] for seen, action in steps]
+            for name in names
+        ]
+        logged = episode.infos["propensity"][1:]
+        assert any(logged == pytest.approx(one) for one in wanted)  # one tier in a session
 
 
 # ------------------------------------------------------------------------- what it says of itself

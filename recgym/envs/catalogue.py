@@ -103,12 +103,17 @@ class Drawing:
     """Draws of an item of a given topic, and the probability of each item in its topic."""
 
     def __init__(self, catalogue: Catalogue, weights: NDArray[np.float64]) -> None:
-        """Prepare: the sums of the weights in the order of topics."""
+        """Prepare: the sums of each item's share in its topic, in the order of topics."""
         self._items, self._bounds = catalogue.by_topic, catalogue.bounds
-        self._sums = np.concatenate([[0.0], np.cumsum(weights[self._items])])
-        totals = self._sums[self._bounds[1:]] - self._sums[self._bounds[:-1]]
+        ordered, of = weights[self._items], catalogue.topics[self._items]
+        sums = np.concatenate([[0.0], np.cumsum(ordered)])
+        totals = sums[self._bounds[1:]] - sums[self._bounds[:-1]]
+        empty = totals <= 0  # no item of the topic has a weight: all are alike
+        ordered = np.where(empty[of], 1.0, ordered)
+        shares = ordered / np.where(empty, np.diff(self._bounds), totals)[of]
+        self._sums = np.concatenate([[0.0], np.cumsum(shares)])
         self.shares = np.empty(len(weights))  # of each item in its topic
-        self.shares[self._items] = np.diff(self._sums) / totals[catalogue.topics[self._items]]
+        self.shares[self._items] = shares
 
     def __call__(
         self, topics: NDArray[np.int64], uniform: NDArray[np.float64]

@@ -5,7 +5,6 @@ grows tired of what comes too often, and leaves when dissatisfied. Nothing of th
 what was shown, and how it was answered.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -25,7 +24,7 @@ from recgym.envs.batch import (
 )
 from recgym.envs.catalogue import Catalogue
 from recgym.envs.draws import uniforms
-from recgym.errors import InvalidArgument
+from recgym.errors import InvalidArgument, printable
 
 RESPONSES = ("skip", "click", "buy", "organic")  # the last: consumed before, on their own accord
 SKIP, CLICK, BUY, ORGANIC = range(len(RESPONSES))
@@ -41,10 +40,7 @@ class Oracle:
     n_liked: int = 3  # topics that a user likes
     liked: tuple[float, float] = (0.45, 0.85)  # appeal of a topic that is liked, evenly drawn
     other: tuple[float, float] = (0.0, 0.1)  # appeal of any other topic
-    quality: tuple[float, float] = (
-        0.4,
-        1.0,
-    )  # of an item, evenly drawn; accepted is appeal x quality
+    quality: tuple[float, float] = (0.4, 1.0)  # of items, evenly drawn
     buying: float = 0.15  # share of the accepted that is bought
     click_reward: float = 0.2  # of an item that is accepted
     buy_reward: float = 1.0  # of one that is bought
@@ -54,10 +50,7 @@ class Oracle:
     locked: int = 20  # steps for which a topic is locked
     locked_appeal: float = 0.1  # a factor of the appeal of a locked topic
     drift: float = 0.0  # share of the way that an accepted item moves appeals
-    hold: tuple[float, float] = (
-        0.1,
-        0.95,
-    )  # where its topic's goes, by topic; those of the others go to 0
+    hold: tuple[float, float] = (0.1, 0.95)  # where its topic's goes; others go to 0
     memory: float = 0.6  # of dissatisfaction: memory x before + (1 - memory) x skipped
     leaving: float = 0.01  # share of users who leave after a step, content as they are
     leaving_dissatisfied: float = 0.05  # what full dissatisfaction adds to that share
@@ -72,23 +65,32 @@ class Oracle:
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or not least <= value < 2**31:
                 raise InvalidArgument(
-                    f"{name} is a whole number from {least} to 2^31, and {value!r} was given."
+                    f"{name} is a whole number from {least} to 2^31, and "
+                    f"{printable(repr(value))} was given."
                 )
+            object.__setattr__(self, name, int(value))
         for name in _SHARES:
-            value = getattr(self, name)
-            bounds = value if isinstance(value, tuple | list) else (value, value)
+            value, pair = getattr(self, name), isinstance(_DEFAULTS[name], tuple)
+            bounds: Any = value if isinstance(value, tuple | list) else (value, value)
             if (
                 len(bounds) != 2
-                or isinstance(value, tuple | list) != isinstance(_DEFAULTS[name], tuple)
-                or not all(isinstance(b, int | float) and 0 <= b <= 1 for b in bounds)
+                or isinstance(value, tuple | list) != pair
+                or not all(isinstance(b, int | float | np.number) and 0 <= b <= 1 for b in bounds)
                 or bounds[0] > bounds[1]
             ):
-                form = "two shares" if isinstance(_DEFAULTS[name], tuple) else "a share"
-                raise InvalidArgument(f"{name} is {form} from 0 to 1, and {value!r} was given.")
+                form = "two shares, the lower one first," if pair else "a share"
+                raise InvalidArgument(
+                    f"{name} is {form} from 0 to 1, and {printable(repr(value))} was given."
+                )
+            shares = tuple(map(float, bounds))
+            object.__setattr__(self, name, shares if pair else shares[0])
         for name in ("click_reward", "buy_reward"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                raise InvalidArgument(f"{name} is a finite number, and {value!r} was given.")
+            if not isinstance(value, int | float | np.number) or not abs(value) < 1e300:
+                raise InvalidArgument(
+                    f"{name} is a finite number, and {printable(repr(value))} was given."
+                )
+            object.__setattr__(self, name, float(value))
         if self.leaving + self.leaving_dissatisfied > 1:
             raise InvalidArgument(
                 f"leaving and leaving_dissatisfied add up to at most 1, and {self.leaving} and "

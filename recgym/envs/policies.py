@@ -20,8 +20,9 @@ from recgym.envs.oracle import BUY, CLICK, RESPONSES, SKIP, Oracle, OracleUsers,
 HELD_OUT = 3 * 10**7  # the first seed of the users on whom reference policies are scored
 _TOGETHER = 2048  # users that are asked at once
 _PRIOR, _WEIGHT = 0.2, 2.0  # of an appeal before anything is observed, in perfect items shown
+_UNUSED = 2  # by users: the third draw of their step
 _ANY, _TOPIC, _ITEM, _TIER = range(4)  # the draws of a step of a logging policy
-_POLICY = np.uint64(0x5EED)  # keeps them apart from the draws of the users
+_OWN = -1  # the number of no episode, whose draws are those of the logging policy
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def observed(oracle: Oracle, observations: NDArray[np.int32]) -> Knowledge:
 
     taken = by_topic(shown & (responses != SKIP))
     perfect = by_topic(catalogue.quality.take(items, mode="clip") * shown)
-    fading = np.cumprod(np.full(o.history, o.memory)) / max(o.memory, 1e-300) * (1 - o.memory)
+    fading = np.cumprod([1.0] + [o.memory] * (o.history - 1)) * (1 - o.memory)
     return Knowledge(
         liking=(taken + _PRIOR * _WEIGHT) / (perfect + _WEIGHT),
         tired=(by_topic(accepted[:, : o.within - 1]) >= o.boring - 1) & (o.boring > 0),
@@ -163,7 +164,7 @@ def reference_policies() -> dict[str, Policy]:
         return act
 
     def at_random(users: OracleUsers) -> NDArray[np.int64]:
-        drawn = uniforms(users.keys ^ _POLICY, users.steps, _ANY)
+        drawn = uniforms(users.keys, users.steps + 1, _UNUSED)
         return (drawn * users.n_items).astype(np.int64)
 
     return {
@@ -221,7 +222,7 @@ class LoggingPolicy:
     def begin(self, users: OracleUsers, seeds: NDArray[np.uint64]) -> None:
         """Begin a session of each user."""
         self._users, self._step, o = users, 0, users.oracle
-        self._keys = keys_of(origins_of(seeds ^ _POLICY), np.zeros(len(seeds), np.int64))
+        self._keys = keys_of(origins_of(seeds), np.full(len(seeds), _OWN))
         drawn = uniforms(self._keys, 0, _TIER) * len(self._tiers)
         self._tier = drawn.astype(np.int64)
         self._drawings = [_drawing(catalogue_of(o), tier.by_quality) for tier in self._tiers]
@@ -252,7 +253,8 @@ def _chosen(
     if tier.floor == 1:
         return items, np.full(len(items), 1 / o.n_items)
     worth = tier.worth(o, known, np.ones((1, o.n_topics)))
-    shares = worth / worth.max(1, keepdims=True)
+    most = worth.max(1, keepdims=True)
+    shares = np.where(most > 0, worth, 1.0) / np.where(most > 0, most, 1.0)
     for _ in range(tier.doublings):
         shares = shares * shares
     sums = shares.cumsum(1)
@@ -268,7 +270,7 @@ def _chosen(
 def _drawing(catalogue: Catalogue, by_quality: bool) -> Drawing:
     if not by_quality:
         return catalogue.organic
-    weights = catalogue.quality / catalogue.quality.max()
+    weights = catalogue.quality
     for _ in range(3):
         weights = weights * weights
     return catalogue.drawing(weights)
