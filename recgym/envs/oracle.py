@@ -28,6 +28,7 @@ from recgym.errors import InvalidArgument, printable
 
 RESPONSES = ("skip", "click", "buy", "organic")  # the last: consumed before, on their own accord
 SKIP, CLICK, BUY, ORGANIC = range(len(RESPONSES))
+_MOST = 1e300  # that a reward can be
 _DRAWS = np.arange(2)[:, None]  # of a step: the answer, and whether the user leaves
 
 
@@ -76,7 +77,7 @@ class Oracle:
                 len(bounds) != 2
                 or isinstance(value, tuple | list) != pair
                 or not all(isinstance(b, int | float | np.number) and 0 <= b <= 1 for b in bounds)
-                or bounds[0] > bounds[1]
+                or sorted(bounds) != [*bounds]
             ):
                 form = "two shares, the lower one first," if pair else "a share"
                 raise InvalidArgument(
@@ -86,7 +87,7 @@ class Oracle:
             object.__setattr__(self, name, shares if pair else shares[0])
         for name in ("click_reward", "buy_reward"):
             value = getattr(self, name)
-            if not isinstance(value, int | float | np.number) or not abs(value) < 1e300:
+            if not isinstance(value, int | float | np.floating) or not -_MOST < value < _MOST:
                 raise InvalidArgument(
                     f"{name} is a finite number, and {printable(repr(value))} was given."
                 )
