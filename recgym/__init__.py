@@ -11,17 +11,23 @@ import recgym.envs  # noqa: F401  # registers the ids
 
 if TYPE_CHECKING:
     from recgym.bridges import sb3_policy_kwargs, to_d3rlpy, to_sb3_vec_env
+    from recgym.checks import check_dataset, check_env, check_vector_env
     from recgym.errors import RecGymError
     from recgym.export import to_minari
     from recgym.frame import log_from_frame
     from recgym.home import load_log
     from recgym.log import InteractionLog
+    from recgym.rollouts import collect
     from recgym.sources import prepare
 
 __version__ = "0.1.0"
 __all__ = [
     "InteractionLog",
     "RecGymError",
+    "check_dataset",
+    "check_env",
+    "check_vector_env",
+    "collect",
     "load_log",
     "log_from_frame",
     "prepare",
@@ -33,6 +39,10 @@ __all__ = [
 _HOMES = {
     "InteractionLog": "recgym.log",
     "RecGymError": "recgym.errors",
+    "check_dataset": "recgym.checks",
+    "check_env": "recgym.checks",
+    "check_vector_env": "recgym.checks",
+    "collect": "recgym.rollouts",
     "load_log": "recgym.home",
     "log_from_frame": "recgym.frame",
     "prepare": "recgym.sources",

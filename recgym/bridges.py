@@ -8,11 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from minari.dataset.minari_dataset import MinariDataset
 
-from recgym.buffers import from_buffers
 from recgym.envs.batch import UserVectorEnv
-from recgym.episodes import Episodes
 from recgym.errors import InvalidArgument, MissingExtra, printable
-from recgym.minari_format import ColumnStorage, buffers_of
+from recgym.minari_format import runs_of
 
 if TYPE_CHECKING:
     from d3rlpy.dataset import MDPDataset
@@ -53,7 +51,7 @@ def to_d3rlpy(dataset: MinariDataset | str, **options: Any) -> "MDPDataset":
         )
     if not len(data):
         raise InvalidArgument(f"{data.id} has no episode left to hand to d3rlpy.")
-    parts = list(_runs(data))
+    parts = list(runs_of(data, data.episode_indices))
     observations = [_flat(part.observations(observed, last=False)) for part in parts]
     joined = [np.concatenate(leaf) for leaf in zip(*observations, strict=True)]
     last = np.cumsum(np.concatenate([part.lengths for part in parts])) - 1
@@ -123,13 +121,6 @@ def sb3_policy_kwargs(env: Any, size: int = 64) -> dict[str, Any]:
         "features_extractor_class": Histories,
         "features_extractor_kwargs": {"layout": layout, "size": size},
     }
-
-
-def _runs(data: MinariDataset) -> "list[Episodes]":
-    if isinstance(data.storage, ColumnStorage):
-        return list(data.storage.runs(data.episode_indices))
-    buffers = list(buffers_of(data.storage, data.episode_indices))
-    return [from_buffers(buffers, data.observation_space, data.action_space)]
 
 
 def _flat(observations: Any) -> list[Any]:

@@ -57,7 +57,7 @@ ALLOWED = {
         "recgym.envs.batch", "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies",
         "recgym.episodes", "recgym.export", "recgym.log",
     },
-    "recgym.bridges": {"recgym.episodes", "recgym.minari_format", "recgym.sb3"},
+    "recgym.bridges": {"recgym.envs.batch", "recgym.minari_format", "recgym.sb3"},
     "recgym.sb3": {"recgym.envs.batch"},
     "recgym.checks": set(),
     "recgym.diagnose": {"recgym.log"},
