@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import minari
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from rich.table import Table
 from tyro.conf import Positional
 
@@ -140,7 +141,12 @@ class _Play:
 
 def _play(options: _Play) -> None:
     given: dict[str, Any] = {"log": options.log} if options.log else {}
-    env = gymnasium.make(options.env, render_mode="ansi", **given)
+    spec = _spec(options.env)
+    if "ansi" not in gymnasium.make(spec, **given).metadata.get("render_modes", ()):
+        raise InvalidArgument(
+            f"'{spec.id}' cannot be told in words: its metadata name no render mode 'ansi'."
+        )
+    env = gymnasium.make(spec, render_mode="ansi", **given)
     observation, info = env.reset(seed=options.seed)
     choose = _chooser(env, options.by)
     print(env.render())
@@ -153,10 +159,21 @@ def _play(options: _Play) -> None:
         total, over = total + float(reward), terminated or truncated
         print(str(env.render()).splitlines()[-1])
     print(f"Return {total:.2f}. {_ending(over, bool(over and terminated))}")
-    known = frozen().get(options.env.rpartition(":")[2])
+    known = frozen().get(spec.id)
     if known:
         means = (f"{name} {score['mean']:.2f}" for name, score in known["scores"].items())
         print(f"On average, policies earn: {', '.join(means)}.")
+
+
+def _spec(known: str) -> EnvSpec:
+    """The environment of an id, or of module:id where that module registers it."""
+    module, _, env_id = known.rpartition(":")
+    try:
+        if module:
+            import_module(module)
+    except ImportError as problem:
+        raise InvalidArgument(f"The module of '{known}' cannot be imported: {problem}.") from None
+    return gymnasium.spec(env_id)
 
 
 def _ending(over: bool, terminated: bool) -> str:
@@ -257,10 +274,10 @@ def _check(options: _Check) -> None:
             if known in datasets:
                 found = list(check_dataset(known))
             else:
-                spec = gymnasium.spec(known)
-                found = list(check_env(known, **given))
+                spec = _spec(known)
+                found = list(check_env(spec, **given))
                 if spec.vector_entry_point:
-                    found += check_vector_env(known, **given)
+                    found += check_vector_env(spec, **given)
         except (RecGymError, gymnasium.error.Error) as problem:
             failed = True
             OUT.print(

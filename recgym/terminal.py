@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 Command = Callable[[Sequence[str]], None]
-OUT = Console()
-ERR = Console(stderr=True)
+OUT = Console(emoji=False)
+ERR = Console(stderr=True, emoji=False)
 
 
 @contextmanager

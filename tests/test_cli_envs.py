@@ -96,6 +96,30 @@ def test_an_agent_of_yours_is_watched(tmp_path):
     assert steps and all(f"recommended {title} " in step for step in steps)
 
 
+def test_an_environment_that_a_module_of_yours_registers_is_checked(tmp_path, monkeypatch):
+    (tmp_path / "my_envs.py").write_text(
+        "import gymnasium\n"
+        "class Both(gymnasium.Env):\n"
+        "    observation_space = action_space = gymnasium.spaces.Discrete(3)\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        super().reset(seed=seed)\n"
+        "        self.step_ = 0\n"
+        "        return self.np_random.integers(3), {}\n"
+        "    def step(self, action):\n"
+        "        self.step_ += 1\n"
+        "        over = self.step_ == 4\n"
+        "        return self.np_random.integers(3), 1.0, over, over, {}\n"
+        "gymnasium.register('my/Both-v0', 'my_envs:Both')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    printed, _ = recgym_says("check", "my_envs:my/Both-v0", "nowhere:my/Both-v0", fails=True)
+    first, second = printed.splitlines()
+    assert first.startswith("✗ my_envs:my/Both-v0: ") and "both terminated and truncated" in first
+    assert second.startswith("✗ nowhere:my/Both-v0: ") and "cannot be imported" in second
+    _, said = recgym_says("play", "my_envs:my/Both-v0", "--by", "random", fails=True)
+    assert "no render mode 'ansi'" in said
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
