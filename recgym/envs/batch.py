@@ -168,7 +168,8 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._mode = _autoreset(autoreset_mode)
         self.metadata = self.metadata | {"layout": users.layout}
         if AutoresetMode is not None:
-            self.metadata["autoreset_mode"] = AutoresetMode(self._mode)
+            self.autoreset_mode = AutoresetMode(self._mode)  # where TorchRL looks for it
+            self.metadata["autoreset_mode"] = self.autoreset_mode
         self.single_observation_space, self._formed = _formed(
             users.space, users.layout, observation
         )
