@@ -9,9 +9,10 @@ TESTED := $(if $(findstring d3rlpy,$(LOCK)),d3rlpy,torchrl)$(comma)sb3$(comma)te
 
 .PHONY: quickstart test test-all check speed cards oracle lock clean
 
-quickstart: $(VENV)/quickstart  ## build the embedded log, look at it, judge it
+quickstart: $(VENV)/quickstart  ## build the embedded log, judge it, watch a planner at work
 	$(BIN)/recgym data build demo --name demo --replace
 	$(BIN)/recgym data diagnose demo
+	$(BIN)/recgym play recgym/OracleBoredom-v0 --by planner
 
 test: check  ## lint, types and the quick tests
 	$(BIN)/pytest -n 2 -q

@@ -17,7 +17,7 @@ from tyro.conf import Positional
 from recgym.checks import check_dataset, check_env, check_vector_env
 from recgym.envs import ORACLES, REPLAYS
 from recgym.envs.batch import SingleEnv
-from recgym.envs.frozen import frozen
+from recgym.envs.frozen import frozen, normalised
 from recgym.envs.oracle import OracleEnv
 from recgym.envs.policies import reference_policies
 from recgym.errors import InvalidArgument, RecGymError, UnknownName
@@ -161,8 +161,12 @@ def _play(options: _Play) -> None:
     print(f"Return {total:.2f}. {_ending(over, bool(over and terminated))}")
     known = frozen().get(spec.id)
     if known:
-        means = (f"{name} {score['mean']:.2f}" for name, score in known["scores"].items())
-        print(f"On average, policies earn: {', '.join(means)}.")
+        scores = known["scores"]
+        means = (
+            f"{name} {score['mean']:.2f} ({normalised(scores, score['mean']):.0f})"
+            for name, score in scores.items()
+        )
+        print(f"On average, policies earn (random = 0, planner = 100): {', '.join(means)}.")
 
 
 def _spec(known: str) -> EnvSpec:

@@ -26,6 +26,12 @@ def scores_of(env_id: str, oracle: Oracle) -> dict[str, dict[str, float]]:
     return reference_scores(oracle)
 
 
+def normalised(scores: dict[str, dict[str, float]], mean_return: float) -> float:
+    """A mean return on the scale on which random is 0 and the planner 100."""
+    least, most = scores["random"]["mean"], scores["planner"]["mean"]
+    return 100 * (mean_return - least) / (most - least)
+
+
 def as_json(oracle: Oracle) -> dict[str, Any]:
     """The parameters as JSON gives them back."""
     return dict(json.loads(json.dumps(asdict(oracle))))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recgym.envs import ORACLES
 from recgym.envs.catalogue import Catalogue
 from recgym.envs.draws import keys_of, origins_of
-from recgym.envs.frozen import as_json, frozen, scores_of
+from recgym.envs.frozen import as_json, frozen, normalised, scores_of
 from recgym.envs.oracle import RESPONSES, Oracle, OracleUsers, catalogue_of
 from recgym.envs.policies import (
     HELD_OUT,
@@ -587,3 +587,11 @@ def test_the_tiers_of_logs_earn_more_from_one_to_the_next(name):
         WORLDS[name], reference_policies()["planner"],
         np.arange(7 * 10**7, 7 * 10**7 + 1500, dtype=np.uint64),
     ))  # fmt: skip
+
+
+def test_scores_are_normalised_by_random_and_the_planner():
+    for known in frozen().values():
+        scores = known["scores"]
+        assert normalised(scores, scores["random"]["mean"]) == 0
+        assert normalised(scores, scores["planner"]["mean"]) == 100
+        assert 0 < normalised(scores, scores["observer"]["mean"]) < 100
