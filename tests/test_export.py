@@ -214,7 +214,7 @@ def test_a_dataset_says_what_it_is_and_where_it_comes_from(demo, data_format, sp
     for split in splits:
         data = recgym.to_minari(demo, split, history=7, data_format=data_format)
         about, wanted = data.storage.metadata, {"log": "demo", "split": split, "history": 7}
-        wanted["digest"] = demo.verify()
+        wanted |= {"digest": demo.verify(), "build": "recgym data build"}
         assert data.env_spec.id == "recgym/Replay-v0" and data.env_spec.kwargs == wanted
         assert about["author"] == {"recgym contributors"}
         assert about["code_permalink"] == "https://github.com/recgym/recgym"
