@@ -58,6 +58,8 @@ def _envs(options: _Envs) -> None:
          for one in replays],
     )  # fmt: skip
     OUT.print(
+        "Observations are a Box of the last 25 items and how each was answered (replay: of the "
+        "last 10 items consumed), actions Discrete(items): one item.\n"
         "Scores are mean returns; of replays, in the test split. —: no such log yet; "
         "gymnasium.make names the command that builds it. recgym/Replay-v0 replays any other "
         "(log=NAME).",
