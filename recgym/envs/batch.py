@@ -180,7 +180,8 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._origins = np.zeros(self.num_envs, np.uint64)
         self._episodes = np.full(self.num_envs, -1)
         self._over = np.ones(self.num_envs, bool)
-        self._lines: list[list[str]] = [[] for _ in range(self.num_envs)]
+        self._begun = False  # has everybody been reset?
+        self._lines: dict[int, list[str]] = {}  # of each user, where they are to be rendered
 
     def reset(
         self,
@@ -205,6 +206,7 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         except InvalidArgument:
             self._origins, self._episodes = before
             raise
+        self._begun = bool(self._episodes.min() >= 0)
         mask = np.zeros(self.num_envs, bool)
         mask[who] = True
         return self._formed(self.users.observe()), _masked(self.users.infos(), mask)
@@ -213,8 +215,8 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Recommend an item to every user; those whose episode is over begin another."""
-        if self._episodes.min() < 0 or (self._mode == "Disabled" and self._over.any()):
-            raise not_reset(bool(self._episodes.min() < 0))
+        if not self._begun or (self._mode == "Disabled" and self._over.any()):
+            raise not_reset(not self._begun)
         items = items_of(actions, self.num_envs, self.users.n_items)
         rewards, terminated, truncated = self.users.answer(items)
         every = np.ones(self.num_envs, bool)
@@ -222,10 +224,11 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             for user in np.flatnonzero(~self._over).tolist():
                 line = self.users.told(user, int(items[user]), float(rewards[user]))
                 self._lines[user].append(line)
-        if self._mode == "NextStep" and self._over.any():
+        ended = np.flatnonzero(self._over)
+        if len(ended):  # in the step before: these begin anew instead
             for values in (rewards, terminated, truncated):
-                values[self._over] = 0
-            self._begin(np.flatnonzero(self._over), {})
+                values[ended] = 0
+            self._begin(ended, {})
         over = terminated | truncated
         self._over = over.copy()
         if self._mode != "SameStep" or not over.any():
@@ -246,7 +249,9 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def render(self) -> tuple[str, ...] | None:  # type: ignore[override]
         """The session of every user so far, in words."""
-        return tuple(map("\n".join, self._lines)) if self.render_mode else None
+        if not self.render_mode:
+            return None
+        return tuple("\n".join(self._lines.get(user, [])) for user in range(self.num_envs))
 
     def _begin(self, who: NDArray[np.int64], options: Mapping[str, Any]) -> None:
         episodes = self._episodes[who] + 1

@@ -134,6 +134,7 @@ class Sessions:
             raise NothingLeft(f"{log!r} has no {split} row with an item that it indexes.")
         self.offsets = np.concatenate([[0], np.cumsum(lengths)])
         self.firsts = rows[self.offsets[:-1]]  # where the first history ends
+        self.has_context = bool(log.depths[self.firsts].any())  # is any of those not empty?
 
         def split_of(column: NDArray[Any]) -> NDArray[Any]:
             return column if len(rows) == len(log) else column[rows]
@@ -193,9 +194,8 @@ class ReplayUsers:
         flags[0] = sessions.terminated.take(episodes)
         self._counts[:, who], self._flags[:, who] = counts, flags
         self._window[:, who] = self.n_items
-        firsts = sessions.firsts.take(episodes)
-        if replay.log.depths.take(firsts).any():
-            before = replay.log.histories(firsts, replay.history)
+        if sessions.has_context:
+            before = replay.log.histories(sessions.firsts.take(episodes), replay.history)
             self._window[:-1, who] = before.T
             self._counts[2, who] = (before != self.n_items).sum(1)
 
@@ -214,7 +214,7 @@ class ReplayUsers:
             tried += 1
             moved |= tried >= replay.attempts
             tried[moved] = 0
-        joins = moved
+        joins = None if replay.off_log == "advance" else moved
         if sessions.in_state is not None:
             joins = moved & sessions.in_state.take(place)
         self._consume(items, joins, depth)
@@ -229,15 +229,19 @@ class ReplayUsers:
         return rewards, over & terminal, truncated
 
     def _consume(
-        self, items: NDArray[np.int32], joins: NDArray[np.bool_], depth: NDArray[np.int64]
+        self, items: NDArray[np.int32], joins: NDArray[np.bool_] | None, depth: NDArray[np.int64]
     ) -> None:
-        """Let items join the windows; full ones lose their oldest."""
-        window = self._window
-        window[depth, self._users] = np.where(joins, items, self.n_items)
-        full = joins & (depth == self.replay.history)
+        """Let items join the windows, all unless it is said which; full ones lose their oldest."""
+        window, full = self._window, depth == self.replay.history
+        if joins is None:
+            window[depth, self._users] = items
+            depth += ~full
+        else:
+            window[depth, self._users] = np.where(joins, items, self.n_items)
+            full &= joins
+            depth += joins & ~full
         window[:-1] = np.where(full, window[1:], window[:-1])
         window[-1] = self.n_items
-        depth += joins & ~full
 
     def observe(self) -> NDArray[np.int32]:
         """What each consumed before."""
