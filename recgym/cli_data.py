@@ -206,7 +206,7 @@ class _Collect:
     """Let logging policies act on oracle users: recgym/oracle-boredom/mixed-v0 and so on."""
 
     env: Positional[str]  # such as recgym/OracleBoredom-v0
-    policies: tuple[str, ...] = ("random", "medium", "expert", "mixed")  # or privileged
+    policies: tuple[str, ...] = ("random", "medium", "expert", "mixed")  # and privileged
     splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
     sessions: int | None = None  # of each dataset; 8,000 for training, else 1,000
     name: str | None = None  # in the ids of the datasets, instead of the environment's
