@@ -20,9 +20,10 @@ from recgym.envs.batch import SingleEnv
 from recgym.envs.frozen import frozen, normalised
 from recgym.envs.oracle import OracleEnv
 from recgym.envs.policies import reference_policies
+from recgym.envs.replay import Replay
 from recgym.errors import InvalidArgument, RecGymError, UnknownName
 from recgym.export import exact_scores
-from recgym.home import load_log, log_names
+from recgym.home import log_names
 from recgym.terminal import ERR, OUT, Command, bars, command, plain
 
 Chooser = Callable[[Any, dict[str, Any]], int | None]  # None: no more
@@ -113,18 +114,17 @@ def _replay(env_id: str, name: str) -> dict[str, Any]:
     try:
         if name not in log_names():
             return row
-        log = load_log(name)
-        rows, lengths, _ = log.episodes("test")
-        scores = exact_scores(log, rows, len(lengths)) if len(lengths) else ()
         env = gymnasium.make(env_id)
     except RecGymError as problem:
         ERR.print(f"[yellow]{name}:[/] {plain(str(problem))}", soft_wrap=True)
         return row
+    replay: Replay = env.unwrapped.world  # type: ignore[attr-defined]
+    scores = exact_scores(replay.sessions.rewards, replay.n_episodes, replay.n_items)
     return row | {
         "observation_space": str(env.observation_space),
         "action_space": str(env.action_space),
-        "items": log.n_items,
-        "scores": dict(zip(("random", "logged"), scores, strict=False)),
+        "items": replay.n_items,
+        "scores": dict(zip(("random", "logged"), scores, strict=True)),
     }
 
 

@@ -190,7 +190,7 @@ def _about(
 ) -> dict[str, Any]:
     """What a dataset says of itself. Reference scores are exact: of random and of logged items."""
     manifest = log.manifest
-    drawn, logged = exact_scores(log, rows, episodes)
+    drawn, logged = exact_scores(log.rewards[rows], episodes, log.n_items)
     unseen = int((log.splits == log.split_code(split)).sum()) - len(rows)
     return (
         made_here()
@@ -219,10 +219,9 @@ def _about(
     )
 
 
-def exact_scores(log: InteractionLog, rows: NDArray[Any], episodes: int) -> tuple[float, float]:
-    """The expected return of random items, and that of the logged ones."""
-    rewards = log.rewards[rows]
-    drawn = rewards.sum(dtype=np.float64) / episodes / log.n_items
+def exact_scores(rewards: NDArray[Any], episodes: int, n_items: int) -> tuple[float, float]:
+    """The expected return of random items, and that of the logged ones with these rewards."""
+    drawn = rewards.sum(dtype=np.float64) / episodes / n_items
     return float(drawn), float(np.maximum(rewards, 0).sum(dtype=np.float64) / episodes)
 
 

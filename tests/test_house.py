@@ -70,8 +70,8 @@ ALLOWED = {
     },
     "recgym.cli_envs": {
         "recgym.checks", "recgym.envs", "recgym.envs.batch", "recgym.envs.frozen",
-        "recgym.envs.oracle", "recgym.envs.policies", "recgym.export", "recgym.home",
-        "recgym.terminal",
+        "recgym.envs.oracle", "recgym.envs.policies", "recgym.envs.replay", "recgym.export",
+        "recgym.home", "recgym.terminal",
     },
     "recgym.datasets": {
         "recgym.build", "recgym.engine", "recgym.frame", "recgym.kinds", "recgym.raw",

@@ -75,7 +75,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         self.metadata = self.metadata | {"layout": world.layout}
         self.observation_space, self._formed = _formed(world.space, world.layout, observation)
         self.action_space = spaces.Discrete(world.n_items)
-        self.render_mode = _checked_mode(render_mode)
+        self.render_mode = _checked_mode(render_mode, world)
         self._origin, self._episode, self._over = np.zeros(1, np.uint64), -1, True
         self._lines: list[str] = []
 
@@ -176,7 +176,7 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.single_action_space = spaces.Discrete(users.n_items)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self.render_mode = _checked_mode(render_mode)
+        self.render_mode = _checked_mode(render_mode, users)
         self._origins = np.zeros(self.num_envs, np.uint64)
         self._episodes = np.full(self.num_envs, -1)
         self._over = np.ones(self.num_envs, bool)
@@ -381,11 +381,13 @@ def _masked(infos: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> dict[str
     return infos | {f"_{name}": mask.copy() for name in infos}
 
 
-def _checked_mode(render_mode: str | None) -> str | None:
+def _checked_mode(render_mode: str | None, world: World) -> str | None:
     if render_mode not in (None, *_RENDER_MODES):
         raise InvalidArgument(
             f"The render modes are {', '.join(_RENDER_MODES)}, not {printable(repr(render_mode))}."
         )
+    if render_mode:
+        world.titles  # noqa: B018  # read now: a log may be gone later
     return render_mode
 
 

@@ -27,7 +27,7 @@ Empty Faded Final Forgotten Frozen Gentle Gilded Golden Hidden Hollow Honest Iro
 Ivory Last Little Lonely Lost Midnight Patient Quiet Restless Scarlet Second Secret
 Silent Silver Stolen Velvet Winter
 """.split()  # noqa: SIM905
-_TOPICS, _ORDER, _HOLD, _QUALITY, _FAME = range(5)  # what is drawn, each on draws of its own
+_ORDER, _HOLD, _QUALITY, _FAME = range(1, 5)  # what is drawn, each on draws of its own
 
 
 class Catalogue:
@@ -63,14 +63,10 @@ class Catalogue:
         self.by_topic = self.topics.argsort(kind="stable").astype(np.int32)
         self.bounds = np.searchsorted(self.topics[self.by_topic], np.arange(n_topics + 1))
 
-    def drawing(self, weights: NDArray[np.float64]) -> "Drawing":
-        """Draws of an item of a given topic, by these weights of all items."""
-        return Drawing(self, weights)
-
     @cached_property
     def organic(self) -> "Drawing":
         """What users find by themselves: items of a topic by their popularity."""
-        return self.drawing(self.popularity)
+        return Drawing(self, self.popularity)
 
     @cached_property
     def topic_names(self) -> list[str]:

@@ -273,7 +273,7 @@ def _drawing(catalogue: Catalogue, by_quality: bool) -> Drawing:
     weights = catalogue.quality
     for _ in range(3):
         weights = weights * weights
-    return catalogue.drawing(weights)
+    return Drawing(catalogue, weights)
 
 
 # ------------------------------------------------------------------------------- what they earn

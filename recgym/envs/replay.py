@@ -277,7 +277,7 @@ class ReplayUsers:
 class ReplayEnv(SingleEnv):
     """The sessions of a log's split, one after another; keyword arguments are those of `Replay`.
 
-    Does what a batch of one does, without NumPy on the way of a step.
+    Does what a batch of one does, with next to no NumPy on the way of a step.
     """
 
     _first: int  # where the columns of the session begin
@@ -299,8 +299,6 @@ class ReplayEnv(SingleEnv):
         """Open the log."""
         self.replay = replay = _replay(options)
         super().__init__(replay, render_mode, observation)
-        if render_mode:
-            replay.titles  # noqa: B018  # read now: the log may be gone later
         self.log = replay.log
         self._advances, self._stops = (replay.off_log == mode for mode in ("advance", "stop"))
         self._ahead: tuple[Any, int, list[int]] = (None, 0, [])  # origin, episode, what is drawn
@@ -423,8 +421,6 @@ class ReplayVectorEnv(UserVectorEnv):
         """Open the log."""
         users = ReplayUsers(checked_count(num_envs), _replay(options))
         super().__init__(users, render_mode, observation, autoreset_mode)
-        if render_mode:
-            users.titles  # noqa: B018  # read now: the log may be gone later
 
 
 def _replay(options: Mapping[str, Any]) -> Replay:

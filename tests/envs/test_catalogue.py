@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recgym.envs.catalogue import Catalogue
+from recgym.envs.catalogue import Catalogue, Drawing
 from recgym.envs.draws import keys_of, uniforms
 
 from .test_draws import GOLDEN, MASK, mixed, surprise, uniform
@@ -139,7 +139,7 @@ def test_no_two_topics_have_one_name(n_topics):
 def test_items_are_drawn_by_their_shares(weighted, seed):
     made = catalogue(60, 4, seed=seed)
     weights = np.random.default_rng(seed).random(60) ** 3 if weighted else made.popularity
-    drawing = made.drawing(weights) if weighted else made.organic
+    drawing = Drawing(made, weights) if weighted else made.organic
     for topic in range(4):
         items = np.flatnonzero(made.topics == topic)
         shares = weights[items] / sum(weights[items].tolist())
@@ -165,7 +165,7 @@ def test_no_draw_leaves_its_topic_or_takes_what_weighs_nothing(sizes, seed, data
     weights = np.array(data.draw(st.lists(weight, min_size=n_items, max_size=n_items)))
     for topic in range(n_topics):  # something in each
         weights[made.by_topic[made.bounds[topic]]] += not weights[made.topics == topic].any()
-    drawing = made.drawing(weights)
+    drawing = Drawing(made, weights)
     edges = np.array([0.0, 2**-53, 0.5, 1 - 2**-30, 1 - 2**-53])
     topics = np.arange(n_topics)[:, None]
     items = drawing(topics, edges)
