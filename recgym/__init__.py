@@ -10,9 +10,18 @@ from minari.dataset import _storages
 import recgym.envs  # noqa: F401  # registers the ids
 
 if TYPE_CHECKING:
-    from recgym.bridges import sb3_policy_kwargs, to_d3rlpy, to_sb3_vec_env
-    from recgym.checks import check_dataset, check_env, check_vector_env
+    from recgym.agent import Agent, load_agent
+    from recgym.bridges import (
+        d3rlpy_encoder,
+        from_d3rlpy,
+        from_sb3,
+        sb3_policy_kwargs,
+        to_d3rlpy,
+        to_sb3_vec_env,
+    )
+    from recgym.checks import check_agent, check_dataset, check_env, check_vector_env
     from recgym.errors import RecGymError
+    from recgym.evaluation.report import evaluate
     from recgym.export import to_minari
     from recgym.frame import log_from_frame
     from recgym.home import load_log
@@ -22,12 +31,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Agent",
     "InteractionLog",
     "RecGymError",
+    "check_agent",
     "check_dataset",
     "check_env",
     "check_vector_env",
     "collect",
+    "d3rlpy_encoder",
+    "evaluate",
+    "from_d3rlpy",
+    "from_sb3",
+    "load_agent",
     "load_log",
     "log_from_frame",
     "prepare",
@@ -37,12 +53,19 @@ __all__ = [
     "to_sb3_vec_env",
 ]
 _HOMES = {
+    "Agent": "recgym.agent",
     "InteractionLog": "recgym.log",
     "RecGymError": "recgym.errors",
+    "check_agent": "recgym.checks",
     "check_dataset": "recgym.checks",
     "check_env": "recgym.checks",
     "check_vector_env": "recgym.checks",
     "collect": "recgym.rollouts",
+    "d3rlpy_encoder": "recgym.bridges",
+    "evaluate": "recgym.evaluation.report",
+    "from_d3rlpy": "recgym.bridges",
+    "from_sb3": "recgym.bridges",
+    "load_agent": "recgym.agent",
     "load_log": "recgym.home",
     "log_from_frame": "recgym.frame",
     "prepare": "recgym.sources",

@@ -1,4 +1,4 @@
-"""The command line: `recgym data | envs | play | check`."""
+"""The command line: every verb and where it is found."""
 
 import os
 import sys
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import gymnasium
 
-from recgym import __version__, cli_data, cli_envs
-from recgym.terminal import ERR, chosen, plain
+from recgym import __version__, cli_data, cli_envs, cli_evaluate, cli_leaderboard
+from recgym.terminal import ERR, Command, chosen, plain
 
 
 def main() -> None:
@@ -34,5 +34,9 @@ def run(words: Sequence[str]) -> None:
     if words[:1] == ["--version"]:
         print(f"recgym {__version__}")
         return
-    groups = {"data": ("logs and datasets: build them, look at them, judge them", cli_data.run)}
-    chosen("recgym", groups | cli_envs.COMMANDS, words)
+    verbs: dict[str, tuple[str, Command]] = {
+        "data": ("logs and datasets: build them, look at them, judge them", cli_data.run)
+    }
+    verbs |= cli_envs.COMMANDS | cli_evaluate.COMMANDS
+    verbs["leaderboard"] = ("submissions: make, check, recompute, reproduce", cli_leaderboard.run)
+    chosen("recgym", verbs, words)

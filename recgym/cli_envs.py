@@ -14,7 +14,8 @@ from gymnasium.envs.registration import EnvSpec
 from rich.table import Table
 from tyro.conf import Positional
 
-from recgym.checks import check_dataset, check_env, check_vector_env
+from recgym.agent import agent_names
+from recgym.checks import check_agent, check_dataset, check_env, check_vector_env
 from recgym.envs import ORACLES, REPLAYS
 from recgym.envs.batch import SingleEnv
 from recgym.envs.frozen import frozen, normalised
@@ -263,22 +264,26 @@ def _you(env: SingleEnv) -> Chooser:
 
 @dataclass(frozen=True)
 class _Check:
-    """Hold environments and datasets to the rules that agents rely on."""
+    """Hold environments, datasets and agents to the rules that others rely on."""
 
-    ids: Positional[tuple[str, ...]]  # of environments (or module:id) and of Minari datasets
+    names: Positional[tuple[str, ...]]  # environments, datasets, agents; module:id or module:Class
     log: str | None = None  # for recgym/Replay-v0: its name, or its folder
 
 
 def _check(options: _Check) -> None:
-    if not options.ids:
-        raise InvalidArgument("Nothing is named to be checked: give ids of environments, datasets.")
+    if not options.names:
+        raise InvalidArgument(
+            "Nothing is named to be checked: give environments, datasets or agents."
+        )
     given: dict[str, Any] = {"log": options.log} if options.log else {}
     failed = False
     datasets = minari.list_local_datasets()
-    for known in options.ids:
+    for known in options.names:
         try:
             if known in datasets:
                 found = list(check_dataset(known))
+            elif _is_agent(known):
+                found = list(check_agent(known))
             else:
                 spec = _spec(known)
                 found = list(check_env(spec, **given))
@@ -295,6 +300,12 @@ def _check(options: _Check) -> None:
             OUT.print(f"    {plain(sentence)}", highlight=False, soft_wrap=True)
     if failed:
         raise SystemExit(1)
+
+
+def _is_agent(known: str) -> bool:
+    """Is it named as agents are? The id of an environment has a namespace or a version."""
+    module, _, name = known.rpartition(":")
+    return known in agent_names() or (module != "" and name.isidentifier())
 
 
 COMMANDS: dict[str, tuple[str, Command]] = {

@@ -4,10 +4,12 @@ RecGymError (a gymnasium.error.Error)
 ├── BadRawData       a raw file does not say what its source promises
 ├── BadLog           a log on disk is damaged, incomplete or of another version
 ├── BadDataset       a dataset on disk is damaged, incomplete or of another version
+├── BadPredictions   what an agent is said to have answered is damaged, or does not fit
+├── BadSubmission    a file of the leaderboard breaks its rules
 ├── NothingLeft      filters, splits or windows leave nothing to build
 ├── InvalidArgument  a value given by the caller cannot be used (also a ValueError)
 ├── NotReset         an environment is asked for a step outside an episode
-├── CheckFailed      an environment or a dataset breaks its contract
+├── CheckFailed      an environment, a dataset or an agent breaks its contract
 ├── UnknownName      no log, source or protocol of that name; close names are suggested
 ├── Busy             another process is building or removing the same log
 ├── OutOfRoom        the disk or the memory limit is exhausted
@@ -18,6 +20,8 @@ import difflib
 from collections.abc import Iterable
 
 import gymnasium
+
+_MANY, _FEW = 20, 5  # names that an error does not list any more; those that it lists then
 
 
 class RecGymError(gymnasium.error.Error):
@@ -36,6 +40,14 @@ class BadDataset(RecGymError):
     """Raised when a dataset on disk is damaged, incomplete or of another version."""
 
 
+class BadPredictions(RecGymError):
+    """Raised when what an agent is said to have answered is damaged, or does not fit."""
+
+
+class BadSubmission(RecGymError):
+    """Raised when a file of the leaderboard breaks its rules."""
+
+
 class NothingLeft(RecGymError):
     """Raised when filters, splits or windows leave nothing to build."""
 
@@ -49,7 +61,7 @@ class NotReset(RecGymError, gymnasium.error.ResetNeeded):
 
 
 class CheckFailed(RecGymError):
-    """Raised when an environment or a dataset breaks its contract."""
+    """Raised when an environment, a dataset or an agent breaks its contract."""
 
 
 class UnknownName(RecGymError):
@@ -60,6 +72,9 @@ class UnknownName(RecGymError):
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         guess = f" Did you mean '{near[0]}'?" if near else ""
+        if len(known) > _MANY:
+            close = difflib.get_close_matches(name, known, n=_FEW, cutoff=0)
+            known = [*close, f"and {len(known) - len(close)} others"]
         names = f" Known: {', '.join(known)}." if known else f" There is no {kind} yet."
         super().__init__(f"No {kind} is named '{name}'.{guess}{names}{hint and ' ' + hint}")
 

@@ -1,18 +1,12 @@
-"""The contracts of environments and datasets, as checks that whoever writes one can run.
-
-Each check is a function whose first line says what holds where it passes. One that fails says what
-happened, what was found and what to do.
-"""
+"""The contract of environments: what agents may rely on, in each and in batches of them."""
 
 import copy
 import math
-import random
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count, islice, starmap, zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import count, islice, zip_longest
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -20,12 +14,21 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import env_checker
 from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space, iterate
 
+from recgym.checks.faults import (
+    GENERATORS,
+    check_layout,
+    difference,
+    leaves,
+    overwrite,
+    passed,
+    plain,
+    refuses,
+    short,
+    typed,
+    watched,
+)
 from recgym.errors import CheckFailed, InvalidArgument, UnknownName, printable
-
-if TYPE_CHECKING:
-    from minari.dataset.minari_dataset import MinariDataset
 
 _AutoresetMode: Any = vars(gymnasium.vector).get("AutoresetMode")  # Gymnasium 1.0 has one mode only
 _LONGEST = 10_000  # steps of an episode, or of episodes that do not differ
@@ -107,36 +110,6 @@ def check_vector_env(
     return tuple(found)
 
 
-def check_dataset(dataset_or_id: "MinariDataset | str") -> tuple[str, ...]:
-    """Check a Minari dataset, every episode of it, and return what was found to hold."""
-    import minari
-
-    is_id = isinstance(dataset_or_id, str)
-    dataset = minari.load_dataset(dataset_or_id) if is_id else dataset_or_id
-    of_all = [
-        _episodes_are_there,
-        _the_environment_can_be_recovered,
-        _scores_have_references,
-        _ours_say_what_they_are,
-        _the_layout_covers_the_observations,
-    ]
-    of_each = [
-        _steps_fit_together,
-        _values_are_in_their_spaces,
-        _rewards_are_finite,
-        _an_episode_ends_once,
-        _infos_are_alike,
-        _propensities_are_probabilities,
-    ]
-    for of_dataset in of_all:
-        of_dataset(dataset)
-    first = dataset[0]
-    for episode in dataset:
-        for of_episode in of_each:
-            of_episode(dataset, first, episode)
-    return tuple(str(check.__doc__) for check in (*of_all, *of_each))
-
-
 # ------------------------------------------------------------------------ how environments are run
 
 
@@ -192,18 +165,10 @@ def _held(check: Callable[[_Make, _Play], None], make: _Make, play: _Play) -> st
         return made[-1]
 
     try:
-        check(making, play)
-    except CheckFailed:
-        raise
-    except Exception as problem:
-        raise CheckFailed(
-            f"A check could not be finished ({str(check.__doc__).rstrip('.')}), as "
-            f"{type(problem).__name__} was raised: {_plain(problem)}; mend that first."
-        ) from problem
+        return passed(check, making, play)
     finally:
         for env in made:
             env.close()
-    return str(check.__doc__)
 
 
 def _episodes(
@@ -284,19 +249,7 @@ def _overwritten(moments: Iterable[_Moment]) -> _Moments:
     for moment in moments:
         yield moment._replace(returned=copy.deepcopy(moment.returned))
         for value in (*moment.returned.values(), moment.action):
-            _overwrite(value)
-
-
-def _overwrite(value: Any) -> None:
-    if isinstance(value, dict):
-        for part in value.values():
-            _overwrite(part)
-        value.clear()
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.flags.writeable:
-        value[...] = ~value if value.dtype == bool else value + 1
-    elif isinstance(value, np.ndarray | tuple | list):
-        for part in value:
-            _overwrite(part)
+            overwrite(value)
 
 
 # ----------------------------------------------------------------------- how results are compared
@@ -305,40 +258,16 @@ def _overwrite(value: Any) -> None:
 def _parting(ones: Iterable[_Moment], others: Iterable[_Moment]) -> str | None:
     """Where two runs part, and how; None where they do not."""
     for one, other in zip(ones, others, strict=False):
-        if apart := _difference(one.returned, other.returned):
+        if apart := difference(one.returned, other.returned):
             return f"{one.where}: {apart}"
     return None
-
-
-def _difference(one: Any, other: Any, name: str = "") -> str | None:
-    """Where two values differ in type or value, and how; NaN equals itself."""
-    parts: Any
-    if type(one) is not type(other):
-        return f"{name} is {_typed(one)}, and {_typed(other)}"
-    if isinstance(one, dict):
-        if keys := one.keys() ^ other.keys():
-            return f"{name} has only once {printable(', '.join(sorted(map(str, keys))))}"
-        parts = ((one[key], other[key], f"{name}/{key}".lstrip("/")) for key in one)
-    elif isinstance(one, np.ndarray) and (one.dtype, one.shape) != (other.dtype, other.shape):
-        return f"{name} is {_typed(one)}, and {_typed(other)}"
-    elif isinstance(one, np.ndarray) and one.dtype != object:
-        apart = np.argwhere((one != other) & ((one == one) | (other == other)))
-        place = tuple(apart[0].tolist()) if len(apart) else None
-        return None if place is None else f"{name}{[*place]} is {one[place]}, and {other[place]}"
-    elif isinstance(one, tuple | list | np.ndarray):
-        pairs = enumerate(zip_longest(one, other))
-        parts = ((a, b, f"{name}[{place}]") for place, (a, b) in pairs)
-    else:
-        same = one == other or (one != one and other != other)
-        return None if same else f"{name} is {_short(one)}, and {_short(other)}"
-    return next(filter(None, starmap(_difference, parts)), None)
 
 
 def _check_fresh(moments: Iterable[_Moment]) -> None:
     known = [(moment, copy.deepcopy(moment.returned)) for moment in moments]
     recent: list[list[tuple[str, Any]]] = []
     for moment, then in known:
-        if changed := _difference(then, moment.returned):
+        if changed := difference(then, moment.returned):
             raise CheckFailed(
                 f"What {moment.where} returned has changed since (what was {changed} now): return "
                 "new arrays and dictionaries each time, not a buffer that is filled again."
@@ -374,32 +303,6 @@ def _owning(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from _owning(part, f"{name}/{key}".lstrip("/"))
 
 
-def _typed(value: Any) -> str:
-    """A value with its type."""
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} of shape {value.shape}, {_short(value)}"
-    return f"{type(value).__name__} {_short(value)}"
-
-
-def _short(value: Any) -> str:
-    return printable(str(value.tolist()) if isinstance(value, np.ndarray) else repr(value))
-
-
-def _plain(problem: BaseException) -> str:
-    """What an error of others says, on one line, without colours and a last stop."""
-    text = " ".join(re.sub(r"\x1b\[\d+m", "", str(problem)).split())
-    text = "".join(c for c in text if c.isprintable()).rstrip(".") or "it says no more"
-    return text if len(text) <= 300 else text[:299] + "…"
-
-
-def _refuses(act: Callable[..., object], *arguments: Any, **keywords: Any) -> bool:
-    try:
-        act(*arguments, **keywords)
-    except Exception:
-        return True
-    return False
-
-
 # ---------------------------------------------- of single environments, and some also of batches
 
 
@@ -419,7 +322,7 @@ def _gymnasium_finds_no_fault(make: _Make, play: _Play) -> None:
             _ask_gymnasium(env, registered)
     except Exception as problem:
         raise CheckFailed(
-            f"Gymnasium's own check_env does not pass: {_plain(problem)}."
+            f"Gymnasium's own check_env does not pass: {plain(problem)}."
         ) from problem
 
 
@@ -436,33 +339,19 @@ def _observations_are_in_their_space(make: _Make, play: _Play) -> None:
     env = make()
     for moment in play(env):
         observation = moment.returned["observation"]
-        for name, space, value in _leaves(env.observation_space, observation, "observation"):
+        for name, space, value in leaves(env.observation_space, observation, "observation"):
             numbers = isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary)
             array = isinstance(value, np.ndarray | np.generic)
             if numbers and not (array and value.dtype == space.dtype):
                 raise CheckFailed(
-                    f"The {name} at {moment.where} is {_typed(value)}, where an array of "
+                    f"The {name} at {moment.where} is {typed(value)}, where an array of "
                     f"{space.dtype} belongs: return the dtype of the space."
                 )
             if value not in space:
                 raise CheckFailed(
-                    f"The {name} at {moment.where} is outside its space {_short(space)}: "
-                    f"{_short(value)}; widen the space, or mend the observation."
+                    f"The {name} at {moment.where} is outside its space {short(space)}: "
+                    f"{short(value)}; widen the space, or mend the observation."
                 )
-
-
-def _leaves(
-    space: spaces.Space[Any], value: Any, name: str
-) -> Iterator[tuple[str, spaces.Space[Any], Any]]:
-    """The parts of a nested space, each with its part of a value."""
-    if isinstance(space, spaces.Dict) and isinstance(value, Mapping) and set(value) == set(space):
-        for key, part in space.items():
-            yield from _leaves(part, value[key], f"{name}/{key}")
-    elif isinstance(space, spaces.Tuple) and isinstance(value, tuple) and len(value) == len(space):
-        for place, (part, one) in enumerate(zip(space, value, strict=True)):
-            yield from _leaves(part, one, f"{name}/{place}")
-    else:
-        yield name, space, value
 
 
 def _answers_are_plain(make: _Make, play: _Play) -> None:
@@ -472,12 +361,12 @@ def _answers_are_plain(make: _Make, play: _Play) -> None:
             _, reward, *flags, _ = moment.returned.values()
             if not isinstance(reward, float) or not math.isfinite(reward):
                 raise CheckFailed(
-                    f"The reward at {moment.where} is {_typed(reward)}: return a finite float."
+                    f"The reward at {moment.where} is {typed(reward)}: return a finite float."
                 )
             if not all(isinstance(flag, bool) for flag in flags):
                 raise CheckFailed(
-                    f"At {moment.where}, terminated is {_typed(flags[0])} and truncated "
-                    f"{_typed(flags[1])}: return bool(…) of each."
+                    f"At {moment.where}, terminated is {typed(flags[0])} and truncated "
+                    f"{typed(flags[1])}: return bool(…) of each."
                 )
             if all(flags):
                 raise CheckFailed(
@@ -521,7 +410,7 @@ def _kinds(info: Any, where: str, name: str) -> Iterator[tuple[str, str]]:
             if isinstance(value, list | tuple | set):
                 advice = "give one JSON string, or an array of one shape"
             raise CheckFailed(
-                f"The {printable(path)} at {where} is the {type(value).__name__} {_short(value)}, "
+                f"The {printable(path)} at {where} is the {type(value).__name__} {short(value)}, "
                 f"which Minari cannot stack: {advice}."
             )
 
@@ -542,23 +431,14 @@ def _results_may_be_overwritten(make: _Make, play: _Play) -> None:
 
 def _global_generators_are_left_alone(make: _Make, play: _Play) -> None:
     """Nothing draws from the generators of `random` and `numpy.random`, or seeds them."""
-    before = random.getstate(), np.random.get_state(legacy=False)
-    random.seed(1)
-    np.random.seed(1)
-    fixed = {"random": random.getstate(), "numpy.random": np.random.get_state(legacy=False)}
-    try:
+    with watched(GENERATORS) as touched:
         for _ in play(make()):
             pass
-        now = {"random": random.getstate(), "numpy.random": np.random.get_state(legacy=False)}
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-    for name, state in fixed.items():
-        if _difference(state, now[name]):
-            raise CheckFailed(
-                f"The environment draws from the global generator of {name}, or seeds it: draw "
-                "from self.np_random, which reset(seed=…) seeds."
-            )
+    for name in touched:
+        raise CheckFailed(
+            f"The environment draws from the global generator of {name}, or seeds it: draw "
+            "from self.np_random, which reset(seed=…) seeds."
+        )
 
 
 def _a_seed_decides_everything(make: _Make, play: _Play) -> None:
@@ -634,14 +514,14 @@ def _the_last_observation_is_of_its_own_session(make: _Make, play: _Play) -> Non
         observation = last.returned["observation"]
         actions = [moment.action for moment in (*before[1:], last)]
         for how, first in _next_firsts(make, seed, actions).items():
-            if _difference(first, before[-1].returned["observation"]):  # else it cannot tell
-                same = not _difference(first, observation)
+            if difference(first, before[-1].returned["observation"]):  # else it cannot tell
+                same = not difference(first, observation)
                 alike.setdefault((how, last.returned["terminated"]), []).append(same)
     for found in alike.values():
         if len(found) >= _ENOUGH and all(found):
             raise CheckFailed(
                 "The last observation of an episode is the first one of the next session "
-                f"({last.where}: {_short(observation)}): return the observation of the session "
+                f"({last.where}: {short(observation)}): return the observation of the session "
                 "that ended, and begin the next one in reset()."
             )
 
@@ -720,7 +600,7 @@ def _steps_outside_an_episode_are_refused(make: _Make, play: _Play) -> None:
         *_, last = play(env, seed, 1)
         if last.returned["truncated"] and env.spec and env.spec.max_episode_steps:
             continue  # by Gymnasium's own TimeLimit, which lets anyone go on
-        if not _refuses(env.step, last.action):
+        if not refuses(env.step, last.action):
             raise CheckFailed(
                 f"A step after the end of an episode was taken as any other (after {last.where}): "
                 "raise gymnasium.error.ResetNeeded until the next reset()."
@@ -728,7 +608,7 @@ def _steps_outside_an_episode_are_refused(make: _Make, play: _Play) -> None:
 
 
 def _check_begin(env: Any) -> None:
-    if not _refuses(env.step, copy.deepcopy(env.action_space).sample()):
+    if not refuses(env.step, copy.deepcopy(env.action_space).sample()):
         raise CheckFailed(
             "A step before the first reset was taken as any other: raise "
             "gymnasium.error.ResetNeeded."
@@ -744,19 +624,19 @@ def _bad_actions_are_refused(make: _Make, play: _Play) -> None:
         except CheckFailed:
             raise
         except Exception as problem:
-            apart = f"{type(problem).__name__} was raised: {_plain(problem)}"
+            apart = f"{type(problem).__name__} was raised: {plain(problem)}"
         if apart:
             raise CheckFailed(
-                f"The action {_typed(bad)} was refused, and changed what came later ({apart}): "
+                f"The action {typed(bad)} was refused, and changed what came later ({apart}): "
                 "look at an action before anything changes."
             )
 
 
 def _check_refusal(bad: Any, env: Any, where: str) -> None:
-    if not _refuses(env.step, copy.deepcopy(bad)):
+    if not refuses(env.step, copy.deepcopy(bad)):
         raise CheckFailed(
-            f"The action {_typed(bad)} was taken before {where}, and is outside of "
-            f"{_short(env.action_space)}: raise an error, before anything changes."
+            f"The action {typed(bad)} was taken before {where}, and is outside of "
+            f"{short(env.action_space)}: raise an error, before anything changes."
         )
 
 
@@ -778,7 +658,7 @@ def _outside(env: Any) -> list[Any]:
 
 def _bad_seeds_are_refused(make: _Make, play: _Play) -> None:
     """A negative seed raises an error."""
-    if not _refuses(make().reset, seed=-1):
+    if not refuses(make().reset, seed=-1):
         raise CheckFailed(
             "reset(seed=-1) was taken as any other: begin with super().reset(seed=seed), which "
             "refuses it."
@@ -815,7 +695,7 @@ def _the_spec_makes_it_again(make: _Make, play: _Play) -> None:
         read = EnvSpec.from_json(spec.to_json())
     except Exception as problem:
         raise CheckFailed(
-            f"The spec cannot be written as JSON ({_plain(problem)}): register entry points as "
+            f"The spec cannot be written as JSON ({plain(problem)}): register entry points as "
             "'package.module:Class', and take numbers, text and lists as keyword arguments."
         ) from None
     known = list(_copied(play(make())))
@@ -832,32 +712,7 @@ def _the_spec_makes_it_again(make: _Make, play: _Play) -> None:
 def _the_layout_covers_the_observation(make: _Make, play: _Play) -> None:
     """The layout in the metadata, where one is named, covers the observation exactly."""
     env = make()
-    _check_layout(env.metadata, env.observation_space)
-
-
-def _check_layout(metadata: Mapping[str, Any], space: spaces.Space[Any]) -> None:
-    if "layout" not in metadata:
-        return
-    layout = metadata["layout"]
-    try:
-        parts = sorted((int(start), int(stop), str(name)) for name, (start, stop) in layout.items())
-    except (AttributeError, TypeError, ValueError):
-        raise CheckFailed(
-            f"The layout is {_short(layout)}: name the parts of an observation as "
-            '{"history": (0, 10), "responses": (10, 20)}.'
-        ) from None
-    ends = [0, *(stop for _, stop, _ in parts)]
-    fits = [start for start, *_ in parts] == ends[:-1]
-    if isinstance(space, spaces.Dict):
-        sizes = {name: (stop - start,) for start, stop, name in parts}
-        fits = fits and sizes == {name: part.shape for name, part in space.items()}
-    else:
-        fits = fits and isinstance(space, spaces.Box) and space.shape == (ends[-1],)
-    if not fits:
-        raise CheckFailed(
-            f"The layout {_short(layout)} does not cover {_short(space)} exactly: its parts follow "
-            "one another from 0 on, without a gap or an overlap, to the end of the observation."
-        )
+    check_layout(env.metadata, env.observation_space)
 
 
 # --------------------------------------------------------------------------- of vector environments
@@ -879,8 +734,8 @@ def _spaces_are_batched(make: _Make, play: _Play) -> None:
 def _check_same(name: str, mine: Any, theirs: Any) -> None:
     if mine != theirs:
         raise CheckFailed(
-            f"The {name} of the vector environment is {_short(mine)}, and that of single ones in "
-            f"a batch {_short(theirs)}: give it that."
+            f"The {name} of the vector environment is {short(mine)}, and that of single ones in "
+            f"a batch {short(theirs)}: give it that."
         )
 
 
@@ -920,177 +775,8 @@ def _steps_of_nobody_are_refused(make: _Make, play: _Play) -> None:
     for moment in islice(play(env), 1, None):
         if (moment.returned["terminated"] | moment.returned["truncated"]).any():
             break
-    if not _refuses(env.step, copy.deepcopy(env.action_space).sample()):
+    if not refuses(env.step, copy.deepcopy(env.action_space).sample()):
         raise CheckFailed(
             f"A step was taken after {moment.where}, when an episode was over: raise "
             "gymnasium.error.ResetNeeded until that is reset."
-        )
-
-
-# ------------------------------------------------------------------------------------- of datasets
-
-
-def _episodes_are_there(dataset: Any) -> None:
-    """There are episodes."""
-    if not len(dataset):
-        raise CheckFailed(f"The dataset {dataset.id} holds no episode: store one or more.")
-
-
-def _the_environment_can_be_recovered(dataset: Any) -> None:
-    """Its environment, and that of evaluation, can be recovered, and has its spaces."""
-    for kind, evaluation in (("environment", False), ("environment of evaluation", True)):
-        try:
-            env = dataset.recover_environment(eval_env=evaluation)
-        except Exception as problem:
-            raise CheckFailed(
-                f"The {kind} of {dataset.id} cannot be recovered ({_plain(problem)}): store the "
-                "spec of one that gymnasium.make() can make here."
-            ) from problem
-        for name in ("observation_space", "action_space"):
-            mine, theirs = getattr(dataset, name), getattr(env, name)
-            if mine != theirs:
-                raise CheckFailed(
-                    f"The {name} of {dataset.id} is {_short(mine)}, and that of its {kind} "
-                    f"{_short(theirs)}: they are to be the same."
-                )
-        env.close()
-
-
-def _scores_have_references(dataset: Any) -> None:
-    """Reference scores are there, and the least is below the greatest."""
-    known = [dataset.storage.metadata.get(f"ref_{name}_score") for name in ("min", "max")]
-    numbers = all(isinstance(score, float | int) and math.isfinite(score) for score in known)
-    if not numbers or known[0] >= known[1]:
-        raise CheckFailed(
-            f"The reference scores of {dataset.id} are {known[0]} and {known[1]}: give the mean "
-            "return of random actions as ref_min_score, and that of good ones as ref_max_score."
-        )
-
-
-def _ours_say_what_they_are(dataset: Any) -> None:
-    """A dataset of the namespace recgym names its author, its description and its split."""
-    if not dataset.id.startswith("recgym/"):
-        return
-    known = dataset.storage.metadata
-    if missing := [name for name in ("author", "description", "split") if not known.get(name)]:
-        raise CheckFailed(f"The metadata of {dataset.id} lack {' and '.join(missing)}: add them.")
-    named = re.search(r"-(validation|test)(-v\d+)?$", dataset.id)
-    split = named[1] if named else "train"
-    if known["split"] != split:
-        raise CheckFailed(
-            f"The split of {dataset.id} is {_short(known['split'])}, and its id says {split}: the "
-            "id of a validation or test split ends with its name and the version."
-        )
-
-
-def _the_layout_covers_the_observations(dataset: Any) -> None:
-    """The layout in the metadata, where one is named, covers the observations exactly."""
-    _check_layout(dataset.storage.metadata, dataset.observation_space)
-
-
-def _steps_fit_together(dataset: Any, first: Any, episode: Any) -> None:
-    """An episode of T steps has T actions, rewards and flags, and T + 1 observations and infos."""
-    steps = len(episode.rewards)
-    names = ("actions", "terminations", "truncations", "observations", "infos")
-    for name, extra in zip(names, (0, 0, 0, 1, 1), strict=True):
-        for path, column in _columns(getattr(episode, name), name):
-            if len(column) != steps + extra or not steps:
-                raise CheckFailed(
-                    f"Episode {episode.id} has {steps} rewards and {len(column)} "
-                    f"{printable(path)}: store one or more rewards, as many actions and flags, and "
-                    "one observation and info more."
-                )
-
-
-def _columns(values: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The columns of nested values, each with its path."""
-    if isinstance(values, Mapping | tuple):
-        parts = values.items() if isinstance(values, Mapping) else enumerate(values)
-        for key, part in parts:
-            yield from _columns(part, f"{name}/{key}")
-    elif values is not None:
-        yield name, values
-
-
-def _values_are_in_their_spaces(dataset: Any, first: Any, episode: Any) -> None:
-    """Every observation and every action is in its space."""
-    for name, space, values, extra in (
-        ("observation", dataset.observation_space, episode.observations, 1),
-        ("action", dataset.action_space, episode.actions, 0),
-    ):
-        batch = batch_space(space, len(episode.rewards) + extra)
-        values = tuple(values) if isinstance(values, list) else values  # of texts
-        numbers = (
-            (part.dtype, leaf.dtype)
-            for _, leaf, part in _leaves(batch, values, name)
-            if isinstance(part, np.ndarray)
-        )
-        if values in batch and all(starmap(np.can_cast, numbers)):
-            continue
-        for step, value in enumerate(iterate(batch, values)):
-            if value not in space:
-                raise CheckFailed(
-                    f"The {name} {step} of episode {episode.id} is outside of {_short(space)}: "
-                    f"{_typed(value)}; store what the space holds, in its dtype."
-                )
-
-
-def _rewards_are_finite(dataset: Any, first: Any, episode: Any) -> None:
-    """Every reward is a finite number."""
-    for step, reward in enumerate(np.asarray(episode.rewards).tolist()):
-        if not isinstance(reward, float | int) or not math.isfinite(reward):
-            raise CheckFailed(
-                f"The reward {step} of episode {episode.id} is {_short(reward)}: store finite "
-                "numbers only."
-            )
-
-
-def _an_episode_ends_once(dataset: Any, first: Any, episode: Any) -> None:
-    """An episode is terminated or truncated at its last step, and only there."""
-    ends, stops = (np.asarray(flags, bool) for flags in (episode.terminations, episode.truncations))
-    over: Any = ends | stops
-    if over[:-1].any():
-        raise CheckFailed(
-            f"Episode {episode.id} is over at step {over.argmax()}, and goes on to step "
-            f"{len(over) - 1}: cut it there."
-        )
-    if ends[-1] == stops[-1]:
-        raise CheckFailed(
-            f"Episode {episode.id} ends with terminated={ends[-1]} and truncated={stops[-1]}: it "
-            "is terminated where the session ended by itself, and else truncated."
-        )
-
-
-def _infos_are_alike(dataset: Any, first: Any, episode: Any) -> None:
-    """Infos have the same keys, types and shapes in all episodes."""
-    mine, theirs = (
-        {path: np.asarray(column) for path, column in _columns(some.infos, "infos")}
-        for some in (episode, first)
-    )
-    if keys := mine.keys() ^ theirs.keys():
-        raise CheckFailed(
-            f"Episode {episode.id} has other infos than episode {first.id}, "
-            f"{printable(', '.join(sorted(keys)))}: give every key in every episode."
-        )
-    for path, column in mine.items():
-        other = theirs[path]
-        if (column.dtype.kind, column.shape[1:]) != (other.dtype.kind, other.shape[1:]):
-            raise CheckFailed(
-                f"The {printable(path)} of episode {episode.id} are {_typed(column)}, and those of "
-                f"episode {first.id} {_typed(other)}: keep types and shapes."
-            )
-
-
-def _propensities_are_probabilities(dataset: Any, first: Any, episode: Any) -> None:
-    """Propensities, where they are known, are NaN before the first action, then in (0, 1]."""
-    if "propensity" not in (episode.infos or {}):
-        return
-    propensities = np.asarray(episode.infos["propensity"], float)
-    fits = (propensities > 0) & (propensities <= 1)
-    fits[0] = np.isnan(propensities[0])
-    if not fits.all():
-        step = int(fits.argmin())
-        raise CheckFailed(
-            f"The propensity {step} of episode {episode.id} is {propensities[step]}: at index 0 "
-            "it is NaN, and at t + 1 the probability of action t, above 0 and at most 1."
         )

@@ -1,0 +1,316 @@
+"""`recgym agents | benchmarks | evaluate`: who recommends, what is asked, how well it is done."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+from tyro.conf import Positional
+
+from recgym.agent import agent_names, load_agent, options_of
+from recgym.benchmarks import BENCHMARKS, Benchmark, benchmark_named
+from recgym.errors import InvalidArgument
+from recgym.evaluation.closed_loop import USERS
+from recgym.evaluation.intervals import CLAIMED, holm, paired
+from recgym.evaluation.predictions import Predictions
+from recgym.evaluation.report import Report, evaluate, run_folder
+from recgym.evaluation.scoring import primary_outcomes
+from recgym.evaluation.selection import EPSILON, Judgement, judged
+from recgym.evaluation.tasks import Progress, Task
+from recgym.home import log_names
+from recgym.terminal import OUT, Command, bars, command, plain
+
+_SHOWN = ("hr@10", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")  # the rest is in the report
+
+
+@dataclass(frozen=True)
+class _Agents:
+    """The agents that come with recgym, or the options of one."""
+
+    name: Positional[str] = ""  # an agent, also as package.module:Class; without: all that are here
+
+
+def _agents(options: _Agents) -> None:
+    if options.name:
+        agent = load_agent(options.name)
+        OUT.print(plain(inspect.getdoc(agent) or ""), highlight=False)
+        for name, default in options_of(agent).items():
+            needed = default is inspect.Parameter.empty
+            OUT.print(f"  {name}{'' if needed else f' = {default!r}'}", markup=False)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("agent", "learns from", "what it does"):
+        table.add_column(heading, no_wrap=heading != "what it does")
+    for name in agent_names():
+        try:
+            agent = load_agent(name)
+        except InvalidArgument:
+            table.add_row(name, "", "(its extra is not installed)")
+            continue
+        about = (inspect.getdoc(agent) or "").partition("\n\n")[0].replace("\n", " ")
+        table.add_row(name, getattr(agent, "learns_from", "data"), plain(about))
+    OUT.print(table)
+
+
+# ------------------------------------------------------------------------------------ benchmarks
+
+
+@dataclass(frozen=True)
+class _Benchmarks:
+    """The benchmarks: what they can show and what not, and what makes their data."""
+
+    name: Positional[str] = ""  # all about one of them
+    json: bool = False  # print JSON
+
+
+def _benchmarks(options: _Benchmarks) -> None:
+    chosen = [benchmark_named(options.name)] if options.name else list(BENCHMARKS.values())
+    logs = log_names()
+    rows = [_described(benchmark, logs) for benchmark in chosen]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    if options.name:
+        for key, value in rows[0].items():
+            OUT.print(f"[bold]{key:10}[/] {plain(str(value))}", highlight=False, soft_wrap=True)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("benchmark", "ranked by", "here", "what it can show"):
+        table.add_column(heading, no_wrap=heading != "what it can show")
+    for row in rows:
+        table.add_row(row["name"], row["primary"], "yes" if row["here"] else "—", row["shows"])
+    OUT.print(table)
+    OUT.print(
+        "\n—: its log is not here yet; `recgym benchmarks NAME` names the command that builds it. "
+        "Data of oracles are made when they are needed.",
+        highlight=False,
+    )
+
+
+def _described(benchmark: Benchmark, logs: list[str]) -> dict[str, Any]:
+    return asdict(benchmark) | {
+        "sha256": benchmark.sha256(),
+        "digest": benchmark.digest,
+        "anchors": benchmark.anchors,
+        "here": not benchmark.log or benchmark.log in logs,
+    }
+
+
+# -------------------------------------------------------------------------------------- evaluate
+
+
+@dataclass(frozen=True)
+class _Evaluate:
+    """Train agents on a benchmark and score them: the same numbers for everybody."""
+
+    agents: Positional[tuple[str, ...]]  # names (`recgym agents`), or package.module:Class
+    benchmark: str  # its name: `recgym benchmarks`
+    seeds: tuple[int, ...] = ()  # where there is chance; without: 0 1 2
+    set: tuple[str, ...] = ()  # options of the agent, as name=value
+    split: Literal["validation", "test"] = "test"  # choose agents and options by the validation
+    users: int = USERS  # who answer in a closed loop; a leaderboard takes the default
+    ope: bool = False  # how far off-policy estimates are from the truth
+    epsilon: float = EPSILON  # with --ope: the share of any item at all in what agents recommend
+    out: Path | None = None  # the folder for the results; without: in $RECGYM_HOME/runs
+    anew: bool = False  # also what was evaluated before
+    json: bool = False  # print JSON
+
+
+def _evaluate(options: _Evaluate) -> None:
+    config = _config(options.set)
+    if not options.agents:
+        raise InvalidArgument("No agent is named: `recgym agents` lists those that are here.")
+    if len(options.agents) > 1 and (config or options.out):
+        raise InvalidArgument("--set and --out are for one agent: name one.")
+    with bars() as progress:
+        if options.ope:
+            found = _judged(options, config, progress)
+        else:
+            reports = [_report(name, options, config, progress) for name in options.agents]
+    if options.ope:
+        _print_judgement(found, options.json)
+    elif options.json:
+        print(json.dumps([asdict(report) for report in reports], indent=1))
+    else:
+        for report in reports:
+            _print_report(report)
+        if len(reports) > 1:
+            _print_differences(reports)
+        where = [_folder(report, options) for report in reports]
+        OUT.print(
+            f"\nReports and predictions are in {', '.join(map(str, where))}; "
+            f"`recgym leaderboard new {where[0]} --team TEAM` makes a submission.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _report(name: str, options: _Evaluate, config: Mapping[str, Any], progress: Progress) -> Report:
+    return evaluate(
+        name,
+        options.benchmark,
+        config=config,
+        seeds=options.seeds or None,
+        split=options.split,
+        users=options.users,
+        folder=options.out,
+        anew=options.anew,
+        progress=progress,
+    )
+
+
+def _folder(report: Report, options: _Evaluate) -> Path:
+    agent = load_agent(report.agent)
+    known = benchmark_named(report.benchmark)
+    return options.out or run_folder(known, agent, report.config, report.split)
+
+
+def _config(words: tuple[str, ...]) -> dict[str, Any]:
+    """Options as name=value, whose values are JSON, or else text."""
+    config = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InvalidArgument(f"--set takes name=value, and '{word}' is none.")
+        try:
+            config[name] = json.loads(value)
+        except ValueError:
+            config[name] = value
+    return config
+
+
+def _print_report(report: Report) -> None:
+    """The metrics, as means over seeds."""
+    results = report.results
+    metrics = [result["metrics"] for result in results]
+    seeds = f"seeds {', '.join(map(str, report.seeds))}" if report.chance else "no chance"
+    title = f"{report.agent} on {report.benchmark} ({report.split}; {seeds})"
+    OUT.print(f"\n[bold]{plain(title)}[/]", highlight=False)
+    if not report.ranks_all:
+        OUT.print("It has no scores: it is ranked by the one item that it recommends.")
+    primary = report.primary
+    if primary["mean"] is not None:
+        OUT.print(
+            f"{primary['metric']} {primary['mean']:.4f}, 95% from {primary['low']:.4f} to "
+            f"{primary['high']:.4f}",
+            highlight=False,
+        )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("targets", "", "count", *_SHOWN):
+        justify: Any = "left" if heading in ("targets", "") else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for view in metrics[0]["ranking"]:
+        for behaviour, of in metrics[0]["ranking"][view].items():
+            cells = [
+                f"{_mean([one['ranking'][view][behaviour][name] for one in metrics]):.4f}"
+                if name in of else "n/a"
+                for name in _SHOWN
+            ]  # fmt: skip
+            table.add_row(view, behaviour, f"{of['targets']:,}", *cells)
+    OUT.print(table)
+    for part in ("lists", "closed loop", "off-policy"):
+        if part in metrics[0]:
+            said = (f"{key} {_plain(_mean([one[part][key] for one in metrics]))}"
+                    for key in metrics[0][part])  # fmt: skip
+            OUT.print(f"{part}: {', '.join(said)}", highlight=False)
+    costs = (f"{key} {_plain(_mean([one['costs'][key] for one in results]))}"
+             for key in results[0]["costs"])  # fmt: skip
+    OUT.print(f"costs: {', '.join(costs)}", highlight=False)
+
+
+def _mean(values: list[Any]) -> Any:
+    return None if any(value is None for value in values) else sum(values) / len(values)
+
+
+def _plain(value: Any) -> str:
+    return "n/a" if value is None else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _print_differences(reports: list[Report]) -> None:
+    """Each agent against the first: who is better, and is it more than chance?"""
+    asked = benchmark_named(reports[0].benchmark)
+    if asked.primary == "snips":
+        return
+    task = Task(asked, reports[0].split, lambda stage, share: None)  # type: ignore[arg-type]
+    first, *others = [primary_outcomes(task, _runs(report)) for report in reports]
+    found = [paired(other, first) for other in others]
+    adjusted = holm([difference.p for difference in found])
+    OUT.print(f"\n[bold]{asked.primary}, against {reports[0].agent}[/]", highlight=False)
+    for report, difference, p in zip(reports[1:], found, adjusted, strict=True):
+        few = [r for r in (report, reports[0]) if r.chance and len(r.seeds) < CLAIMED]
+        note = f"; a claim needs {CLAIMED} seeds" if few else ""
+        OUT.print(
+            f"{report.agent}: {difference.mean:+.4f} ({difference.low:+.4f} to "
+            f"{difference.high:+.4f}), p = {p:.4f} after Holm{note}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _runs(report: Report) -> list[Predictions]:
+    folder = run_folder(
+        benchmark_named(report.benchmark), load_agent(report.agent), report.config, report.split
+    )
+    return [
+        Predictions.read(folder / f"seed-{one['seed']}", one["predictions"])
+        for one in report.results
+    ]
+
+
+# ------------------------------------------------------------------------------------ off-policy
+
+
+def _judged(options: _Evaluate, config: Mapping[str, Any], progress: Progress) -> Judgement:
+    return judged(
+        options.agents,
+        benchmark_named(options.benchmark),
+        config=config,
+        seed=options.seeds[0] if options.seeds else 0,
+        split=options.split,
+        epsilon=options.epsilon,
+        users=options.users,
+        progress=progress,
+    )
+
+
+def _print_judgement(found: Judgement, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(found), indent=1))
+        return
+    OUT.print(
+        f"Estimated on {found.dataset}: the return of each agent that recommends any item at all "
+        f"in {found.epsilon:.0%} of steps; ± 95%, and how many sessions an estimate rests on.",
+        highlight=False,
+    )
+    estimators = list(next(iter(found.estimates.values())))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("agent", "truth", *estimators):
+        table.add_column(heading, justify="left" if heading == "agent" else "right")
+    for agent, estimates in found.estimates.items():
+        truth = found.truths.get(agent)
+        cells = [
+            "undefined" if one.mean is None or one.low is None or one.high is None
+            else f"{one.mean:.2f} ({one.low:.2f} to {one.high:.2f}; {one.effective:.0f})"
+            for one in estimates.values()
+        ]  # fmt: skip
+        table.add_row(agent, "unknown" if truth is None else f"{truth:.2f}", *cells)
+    OUT.print(table)
+    if found.selection:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("estimator", "error", "rank correlation", "regret", "of the spread"):
+            table.add_column(heading, justify="left" if heading == "estimator" else "right")
+        for name, one in found.selection.items():
+            numbers = (one.error, one.correlation, one.regret, one.normalised_regret)
+            table.add_row(name, *("n/a" if n is None else f"{n:.2f}" for n in numbers))
+        OUT.print()
+        OUT.print(table)
+
+
+COMMANDS: dict[str, tuple[str, Command]] = {
+    "agents": ("the agents that are here, and their options", command(_agents)),
+    "benchmarks": ("what agents are asked, and what it can show", command(_benchmarks)),
+    "evaluate": ("train agents on a benchmark and score them", command(_evaluate)),
+}

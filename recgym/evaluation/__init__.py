@@ -1,0 +1,1 @@
+"""How good an agent is: ranking, closed loops, off-policy estimates, intervals."""

@@ -1,0 +1,324 @@
+"""Train an agent with every seed, ask all that a benchmark asks, and write it down."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import shlex
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from recgym import __version__
+from recgym.agent import (
+    agent_names,
+    has_chance,
+    home_of,
+    load_agent,
+    made,
+    options_of,
+    short_name,
+)
+from recgym.benchmarks import Benchmark, benchmark_named
+from recgym.errors import InvalidArgument
+from recgym.evaluation.closed_loop import USERS, recommended
+from recgym.evaluation.intervals import LISTED, interval
+from recgym.evaluation.predictions import Predictions
+from recgym.evaluation.scoring import (
+    measured,
+    predicted,
+    primary_of,
+    primary_outcomes,
+    ranks_all,
+    snips_interval,
+)
+from recgym.evaluation.tasks import EvaluatedSplit, Progress, Task
+from recgym.home import home
+from recgym.log import sha256_of_json
+
+SCHEMA = 1
+_ALONE, _TOGETHER = 30, 256  # recommendations that are timed one by one; those at once
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an agent reached on a benchmark, and how to reach it again."""
+
+    benchmark: str
+    split: str
+    dataset: dict[str, str]  # the id and the hash of what was learned from
+    agent: str  # package.module:Class
+    config: dict[str, Any]  # options that differ from the agent's defaults
+    learns_from: str
+    ranks_all: bool  # by scores; otherwise by the one item that it recommends
+    chance: bool  # does a seed decide anything?
+    seeds: list[int]
+    recgym: str
+    code: dict[str, Any]  # where the agent's code is from: its commit, and whether it was changed
+    command: str
+    platform: dict[str, Any]
+    results: list[dict[str, Any]]  # by seed: metrics, costs, and hashes of the predictions
+    primary: dict[str, Any]  # its name; its mean over seeds with a 95% interval
+    schema: int = SCHEMA
+
+    def write(self, file: Path) -> None:
+        """Write as JSON."""
+        _write_json(file, asdict(self))
+
+
+def evaluate(
+    agent: str | type[Any],
+    benchmark: str | Benchmark,
+    *,
+    config: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
+    split: EvaluatedSplit = "test",
+    users: int = USERS,
+    folder: Path | None = None,
+    anew: bool = False,
+    command: str = "",
+    progress: Progress = lambda stage, share: None,
+) -> Report:
+    """Train and score an agent with each seed; what is in the folder already is not done again.
+
+    Without `seeds`, an agent with chance has 0, 1 and 2, and any other has one. The report and
+    the predictions that it rests on are in `folder`: `run_folder(…)` unless given.
+    """
+    chosen = load_agent(agent) if isinstance(agent, str) else agent
+    asked = benchmark_named(benchmark) if isinstance(benchmark, str) else benchmark
+    options = _checked(chosen, dict(config or {}))
+    chance = has_chance(chosen)
+    seeds = list(range(LISTED) if seeds is None else dict.fromkeys(seeds)) if chance else [0]
+    if not seeds:
+        raise InvalidArgument("An agent is evaluated with one seed or more, and none was given.")
+    task = Task(asked, split, progress)
+    folder = folder or run_folder(asked, chosen, options, split)
+    code = code_of(chosen)
+    same = {
+        "agent": home_of(chosen),
+        "benchmark": asked.name,
+        "code": code,
+        "config": options,
+        "dataset": task.sha256,
+        "recgym": __version__,
+        "split": split,
+        "users": users,
+    }
+    results = []
+    for seed in seeds:
+        place = folder / f"seed-{seed}"
+        found = None if anew else _found(place, same)
+        found = found or _result(chosen, options, seed, task, users, place, same, progress)
+        results.append(found)
+    runs = [Predictions.read(folder / f"seed-{one['seed']}", one["predictions"])
+            for one in results]  # fmt: skip
+    report = Report(
+        benchmark=asked.name,
+        split=split,
+        dataset={"id": asked.dataset, "sha256": task.sha256},
+        agent=home_of(chosen),
+        config=options,
+        learns_from=getattr(chosen, "learns_from", "data"),
+        ranks_all=ranks_all(chosen),
+        chance=chance,
+        seeds=seeds,
+        recgym=__version__,
+        code=code,
+        command=command or _command(chosen, asked, seeds if chance else None, options),
+        platform=platform_facts(),
+        results=results,
+        primary={"metric": asked.primary} | primary_interval(task, runs, results),
+    )
+    report.write(folder / "report.json")
+    return report
+
+
+def run_folder(
+    benchmark: Benchmark, agent: type[Any], config: Mapping[str, Any], split: str = "test"
+) -> Path:
+    """Where the results of an agent on a benchmark are kept."""
+    name = short_name(home_of(agent))
+    if config:
+        name += "-" + sha256_of_json(config)[:8]
+    asked = benchmark.name if split == "test" else f"{benchmark.name}-{split}"
+    return home() / "runs" / asked / name
+
+
+def primary_interval(
+    task: Task, runs: Sequence[Predictions], results: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The primary metric over all seeds: its mean, and where 95% of resamples lie."""
+    values = [primary_of(task.benchmark, one["metrics"]) for one in results]
+    if any(value is None for value in values):
+        return {"mean": None, "low": None, "high": None, "by_seed": values}
+    if task.benchmark.primary == "snips":
+        return asdict(snips_interval(task, runs)) | {"by_seed": values}
+    return asdict(interval(primary_outcomes(task, runs))) | {"by_seed": values}
+
+
+def _result(
+    agent: type[Any],
+    config: Mapping[str, Any],
+    seed: int,
+    task: Task,
+    users: int,
+    folder: Path,
+    same: Mapping[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    progress(f"training {short_name(home_of(agent))}, seed {seed}", None)
+    env = None
+    if getattr(agent, "learns_from", "data") == "environment":
+        if not task.benchmark.env:
+            raise InvalidArgument(
+                f"{home_of(agent)} learns from an environment that answers, and "
+                f"{task.benchmark.name} has none: it can be evaluated on the oracle's benchmarks."
+            )
+        env = gymnasium.make(task.benchmark.env)
+    learner = made(agent, config, seed)
+    with _Peak() as peak:
+        began = time.perf_counter()
+        learner = learner.fit(task.train, task.validation, env) or learner
+        training = time.perf_counter() - began
+        predictions = predicted(learner, task, users, progress)
+    progress("measuring", None)
+    parameters = getattr(learner, "parameters", None)
+    costs = {
+        "training_seconds": round(training, 3),
+        "peak_memory_mb": peak.megabytes,
+        "parameters": None if parameters is None else int(parameters),
+    } | _latency(learner, task)
+    metrics = measured(task, predictions)
+    files = predictions.write(folder)
+    result = {"seed": seed, "metrics": metrics, "costs": costs, "predictions": files}
+    _write_json(folder / "result.json", {"same": same, "result": result})
+    return result
+
+
+def _latency(agent: Any, task: Task) -> dict[str, float]:
+    """Milliseconds for a recommendation: one alone, and one of many at once."""
+    rows = slice(0, min(_TOGETHER, len(task.targets)))
+    observations, times = task.targets.observe(rows), []
+    for row in range(min(_ALONE, len(observations))):
+        began = time.perf_counter()
+        recommended(agent, observations[row : row + 1], {}, task.n_items)
+        times.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    recommended(agent, observations, {}, task.n_items)
+    together = (time.perf_counter() - began) / len(observations)
+    return {
+        "latency_ms": round(1000 * float(np.median(times)), 4),
+        "batch_latency_ms": round(1000 * together, 5),
+    }
+
+
+class _Peak:
+    """The most memory that this process holds within a block."""
+
+    megabytes: float | None = None
+
+    def __enter__(self) -> "_Peak":
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far
+            self._resettable = True
+        except OSError:
+            self._resettable = False
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._resettable:
+            status = Path("/proc/self/status").read_text()
+            kilobytes = int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
+        else:
+            kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            kilobytes //= 1024 if sys.platform == "darwin" else 1
+        self.megabytes = round(kilobytes / 1024, 1)
+
+
+def _found(folder: Path, same: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of a seed that was there before, if all that it depends on is the same."""
+    try:
+        known = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if known.get("same") != json.loads(json.dumps(same)) or same["code"].get("changed"):
+        return None
+    return dict(known["result"])
+
+
+def _checked(agent: type[Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The options that differ from the defaults; they must be JSON."""
+    defaults = options_of(agent)
+    try:
+        config = json.loads(json.dumps(config, allow_nan=False))
+    except (TypeError, ValueError) as problem:
+        raise InvalidArgument(
+            f"The options of an agent are numbers, texts and lists of them ({problem})."
+        ) from None
+    return {key: value for key, value in config.items() if defaults.get(key) != value}
+
+
+def _command(
+    agent: type[Any], benchmark: Benchmark, seeds: Sequence[int] | None, config: Mapping[str, Any]
+) -> str:
+    name = short_name(home_of(agent))
+    name = name if name in agent_names() else home_of(agent)
+    words = ["recgym", "evaluate", name, "--benchmark", benchmark.name]
+    words += ["--seeds", *map(str, seeds)] if seeds else []
+    for key, value in config.items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
+
+
+def code_of(agent: type[Any]) -> dict[str, Any]:
+    """Where the code of an agent comes from: the last commit of its package, if it is in one."""
+    package = agent.__module__.partition(".")[0]
+    file = getattr(sys.modules.get(agent.__module__), "__file__", None)
+    where = Path(file).resolve().parent if file else Path.cwd()
+    folders = sorted({str(where), *getattr(sys.modules.get(package), "__path__", [])})
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(where), *words], capture_output=True, text=True, timeout=20
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("log", "-1", "--format=%H", "--", *folders) or None
+    unread = ":(exclude,glob)**/__pycache__/**"
+    changed = commit and bool(git("status", "--porcelain", "--", *folders, unread))
+    return {"package": package, "commit": commit, "changed": changed}
+
+
+def platform_facts() -> dict[str, Any]:
+    """What machine and what packages results were made with."""
+    installed = sorted(f"{one.name}=={one.version}".lower() for one in distributions())
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else os.environ.get("OMP_NUM_THREADS")
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "threads": int(threads or os.cpu_count() or 1),
+        "lock": hashlib.sha256("\n".join(installed).encode()).hexdigest(),
+    }
+
+
+def _write_json(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    part.write_text(text + "\n", encoding="utf-8")
+    os.replace(part, file)

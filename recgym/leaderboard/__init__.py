@@ -1,0 +1,1 @@
+"""Results that anyone can recompute: submissions, what verifies them, tables."""

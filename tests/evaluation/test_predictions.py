@@ -1,0 +1,119 @@
+import os
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recgym.errors import BadPredictions
+from recgym.evaluation.predictions import Predictions, _sha256
+from recgym.evaluation.ranking import rank
+from tests.sentences import said
+
+
+@pytest.fixture
+def whole():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(9, 40)).astype(np.float32)
+    ranked = rank(lambda some: scores[some], rng.integers(45, size=9), 40)
+    steps = np.array([3, 1, 4])
+    return Predictions(ranked, (steps, rng.integers(40, size=8).astype(np.int32)), rng.random(6))
+
+
+def stated(folder):
+    return {
+        file.stem: {"sha256": _sha256(file), "bytes": file.stat().st_size}
+        for file in folder.glob("*.parquet")
+    }
+
+
+def test_what_is_written_is_read_again(whole, tmp_path):
+    files = whole.write(tmp_path)
+    assert files == stated(tmp_path) and set(files) == {"ranking", "actions", "agreement"}
+    assert sorted(os.listdir(tmp_path)) == sorted(f"{name}.parquet" for name in files)
+    again = Predictions.read(tmp_path, files)
+    for name in ("greater", "equal", "items", "scores"):
+        one, other = getattr(whole.ranking, name), getattr(again.ranking, name)
+        assert one.dtype == other.dtype and (one == other).all()
+    assert all(
+        (one == other).all() for one, other in zip(whole.actions, again.actions, strict=True)
+    )
+    assert (whole.agreement == again.agreement).all()
+
+
+def test_the_same_predictions_are_the_same_bytes(whole, tmp_path):
+    assert whole.write(tmp_path / "one") == whole.write(tmp_path / "other")
+
+
+def test_tables_that_are_not_asked_for_are_none(whole, tmp_path):
+    files = Predictions(agreement=whole.agreement).write(tmp_path)
+    again = Predictions.read(tmp_path, files)
+    assert again.ranking is None and again.actions is None
+    assert (again.agreement == whole.agreement).all()
+
+
+class Trap:
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+def _pickled(folder, file):
+    file.write_bytes(pickle.dumps(Trap(folder / "sprung")))
+
+
+def _other_columns(folder, file):
+    pq.write_table(pa.table({"greater": [1], "verified": [True]}), file)
+
+
+def _other_types(folder, file):
+    table = pq.read_table(file)
+    greater = table.column("greater").cast(pa.int64())
+    pq.write_table(table.set_column(0, "greater", greater), file)
+
+
+def _missing_values(folder, file):
+    table = pq.read_table(file)
+    greater = pa.array([None] * table.num_rows, pa.int32())
+    pq.write_table(table.set_column(0, "greater", greater), file)
+
+
+def _cut(folder, file):
+    file.write_bytes(file.read_bytes()[:-30])
+
+
+def _linked(folder, file):
+    file.rename(folder / "elsewhere")
+    file.symlink_to(folder / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "spoil", [_pickled, _other_columns, _other_types, _missing_values, _cut, _linked]
+)
+def test_what_a_stranger_spoiled_is_refused_and_never_run(whole, tmp_path, spoil):
+    whole.write(tmp_path)
+    spoil(tmp_path, tmp_path / "ranking.parquet")
+    with pytest.raises(BadPredictions) as problem:
+        Predictions.read(tmp_path, stated(tmp_path))
+    said(problem)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("spoil", [_cut, _other_columns])
+def test_a_file_that_is_not_the_one_that_was_hashed_is_refused(whole, tmp_path, spoil):
+    files = whole.write(tmp_path)
+    spoil(tmp_path, tmp_path / "ranking.parquet")
+    with pytest.raises(BadPredictions, match="not what was submitted") as problem:
+        Predictions.read(tmp_path, files)
+    said(problem)
+
+
+def test_a_missing_file_is_named(whole, tmp_path):
+    files = whole.write(tmp_path)
+    (tmp_path / "actions.parquet").unlink()
+    with pytest.raises(BadPredictions, match=r"actions\.parquet") as problem:
+        Predictions.read(tmp_path, files)
+    said(problem)
