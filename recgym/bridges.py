@@ -1,5 +1,6 @@
 """To other libraries and back."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -15,7 +16,8 @@ from recgym.minari_format import runs_of
 if TYPE_CHECKING:
     from d3rlpy.dataset import MDPDataset
 
-    from recgym.sb3 import UserVecEnv
+    from recgym.d3rl import D3rlpyAgent, HistoriesFactory
+    from recgym.sb3 import Sb3Agent, UserVecEnv
 
 _EXACT = 2**24  # d3rlpy makes every batch float32, which counts exactly to here
 
@@ -32,7 +34,7 @@ def to_d3rlpy(dataset: MinariDataset | str, **options: Any) -> "MDPDataset":
         from d3rlpy.dataset import MDPDataset
     except ImportError:
         raise MissingExtra("to_d3rlpy", "d3rlpy") from None
-    data = minari.load_dataset(dataset) if isinstance(dataset, str) else dataset
+    data = _loaded(dataset)
     observed, acted = data.observation_space, data.action_space
     discrete = isinstance(acted, spaces.Discrete) and acted.start == 0
     leaves = _flat(getattr(observed, "spaces", observed))
@@ -70,6 +72,55 @@ def to_d3rlpy(dataset: MinariDataset | str, **options: Any) -> "MDPDataset":
     )
 
 
+def d3rlpy_encoder(dataset: MinariDataset | str, size: int = 64) -> "HistoriesFactory":
+    """The `encoder_factory` with which an algorithm of d3rlpy embeds items.
+
+    `size` is that of an embedding. What `algorithm.save` wrote with it, `d3rlpy.load_learnable`
+    reads after `import recgym.d3rl`.
+    """
+    try:
+        from recgym.d3rl import HistoriesFactory
+    except ImportError:
+        raise MissingExtra("d3rlpy_encoder", "d3rlpy") from None
+    data = _loaded(dataset)
+    space, layout = data.observation_space, data.storage.metadata.get("layout", {})
+    if not isinstance(space, spaces.Box) or not _are_codes(layout):
+        raise InvalidArgument(
+            "d3rlpy_encoder takes a dataset of recgym whose flat observations are a history and "
+            f"responses, if any, and those of {data.id} are {printable(repr(space))}."
+        )
+    parts = {name: [*map(int, bounds)] for name, bounds in layout.items()}
+    return HistoriesFactory(space.high.astype(int).tolist(), parts, size)
+
+
+def from_d3rlpy(algorithm: Any, dataset: MinariDataset | str) -> "D3rlpyAgent":
+    """What d3rlpy has trained as an agent; `dataset` is what it has learned from, or one like it.
+
+    Its scores are the values of all items, mean over critics; of an algorithm that has a policy,
+    such as DiscreteBC or DiscreteSAC, its logits. It acts by the highest, as `algorithm.predict`
+    does. The agent is a copy: further training does not change it.
+    """
+    try:
+        from recgym.d3rl import D3rlpyAgent
+    except ImportError:
+        raise MissingExtra("from_d3rlpy", "d3rlpy") from None
+    return D3rlpyAgent().take(algorithm, _loaded(dataset))
+
+
+def from_sb3(algorithm: Any, env: Any) -> "Sb3Agent":
+    """What Stable-Baselines3 has trained as an agent; `env` is what it has learned in.
+
+    Its scores are the values that a DQN gives to all items, or the logits of a PPO's or A2C's
+    policy. It acts by the highest and draws nothing, as `algorithm.predict(deterministic=True)`
+    does. The agent is a copy: further training does not change it.
+    """
+    try:
+        from recgym.sb3 import Sb3Agent
+    except ImportError:
+        raise MissingExtra("from_sb3", "sb3") from None
+    return Sb3Agent().take(algorithm, env)
+
+
 def to_sb3_vec_env(env_id: str, num_envs: int = 1, **options: Any) -> "UserVecEnv":
     """Many users at once as a vector environment of Stable-Baselines3.
 
@@ -104,14 +155,14 @@ def sb3_policy_kwargs(env: Any, size: int = 64) -> dict[str, Any]:
     try:
         from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-        from recgym.sb3 import Histories
+        from recgym.networks import Histories
     except ImportError:
         raise MissingExtra("sb3_policy_kwargs", "sb3") from None
     metadata = env.get_attr("metadata")[0] if isinstance(env, VecEnv) else env.metadata
     space, layout = env.observation_space, metadata.get("layout", {})
     normalize = unwrap_vec_normalize(env)
     codes = isinstance(space, spaces.Box) and not (normalize and normalize.norm_obs)
-    if not codes or layout.keys() not in ({"history"}, {"history", "responses"}):
+    if not codes or not _are_codes(layout):
         raise InvalidArgument(
             "sb3_policy_kwargs takes an environment of recgym whose flat observations, as they "
             f"are, are a history and responses, if any: not a {type(env).__name__} that shows "
@@ -121,6 +172,15 @@ def sb3_policy_kwargs(env: Any, size: int = 64) -> dict[str, Any]:
         "features_extractor_class": Histories,
         "features_extractor_kwargs": {"layout": layout, "size": size},
     }
+
+
+def _loaded(dataset: MinariDataset | str) -> MinariDataset:
+    return minari.load_dataset(dataset) if isinstance(dataset, str) else dataset
+
+
+def _are_codes(layout: Mapping[str, Any]) -> bool:
+    """Is all that is seen an item or a response?"""
+    return layout.keys() in ({"history"}, {"history", "responses"})
 
 
 def _flat(observations: Any) -> list[Any]:

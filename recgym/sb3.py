@@ -1,18 +1,25 @@
-"""Our users for Stable-Baselines3, and networks that read their histories."""
+"""Our users for Stable-Baselines3, and what it has trained as agents."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
-from recgym.envs.batch import Layout, UserVectorEnv
+from recgym.agent import Source
+from recgym.envs.batch import UserVectorEnv
 from recgym.errors import InvalidArgument, printable
+from recgym.networks import Histories, NetworkAgent
+
+_LAYERS = (Histories, nn.Flatten, nn.Linear, nn.Tanh, nn.ReLU)  # that an agent is made of
 
 
 class UserVecEnv(VecEnv):
@@ -91,31 +98,63 @@ class UserVecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-class Histories(BaseFeaturesExtractor):
-    """What a history says: each step of it embedded, and all of them summed.
+@dataclass
+class Sb3Agent(NetworkAgent):
+    """What Stable-Baselines3 has trained, as an agent that draws nothing."""
 
-    A step is the embedding of its item, plus that of how it was answered where that is seen, plus
-    that of how long ago it was, and what of this sum is positive.
-    """
+    learns_from: ClassVar[Source] = "environment"
 
-    def __init__(self, observation_space: spaces.Box, layout: Layout, size: int = 64) -> None:
-        """Make the embeddings."""
-        super().__init__(observation_space, size)
-        self.parts = {name: slice(*bounds) for name, bounds in layout.items()}
-        highs = {name: int(observation_space.high[part][0]) for name, part in self.parts.items()}
-        self.codes = nn.ModuleDict({name: nn.Embedding(n + 1, size) for name, n in highs.items()})
-        self.pad, length = highs["history"], layout["history"][1] - layout["history"][0]
-        self.ages = nn.Embedding(length, size)
-        self.scale = length**-0.5
+    def take(self, algorithm: Any, env: Any) -> Self:
+        """Become an algorithm, as it is now, that was trained in such an environment."""
+        layers, space = _layers(algorithm), algorithm.observation_space
+        if (env.observation_space, env.action_space) != (space, algorithm.action_space):
+            raise InvalidArgument(
+                f"This {type(algorithm).__name__} has learned in an environment that shows "
+                f"{printable(repr(space))} and takes {printable(repr(algorithm.action_space))}, "
+                "and another was given: give the one that it has learned in."
+            )
+        plan = [[type(layer).__name__, _options(layer)] for layer in layers]
+        return self._take(nn.Sequential(*layers), plan, space, int(env.action_space.n))
 
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        codes = {name: observations[:, part].long() for name, part in self.parts.items()}
-        shown = codes["history"] != self.pad
-        steps = self.ages(shown.sum(1, keepdim=True) - shown.cumsum(1))  # (batch, history, size)
-        for name, values in codes.items():
-            steps = steps + self.codes[name](values)
-        features: torch.Tensor = self.scale * (steps.relu() * shown[:, :, None]).sum(1)
-        return features
+    @classmethod
+    def _rebuilt(cls, plan: Any, space: spaces.Box) -> nn.Module:
+        kinds = {kind.__name__: kind for kind in _LAYERS}
+        given = {Histories.__name__: (space,)}
+        return nn.Sequential(*(kinds[name](*given.get(name, ()), **own) for name, own in plan))
+
+
+def _layers(algorithm: Any) -> list[nn.Module]:
+    """From observations to values of actions, or to logits."""
+    policy = algorithm.policy if isinstance(algorithm, BaseAlgorithm) else None
+    layers: list[nn.Module] = []
+    if type(policy) is DQNPolicy:
+        layers = [policy.q_net.features_extractor, *policy.q_net.q_net]
+    elif type(policy) is ActorCriticPolicy:
+        layers = [policy.pi_features_extractor, *policy.mlp_extractor.policy_net]
+        layers += [policy.action_net]
+    if layers:
+        layers[0] = nn.Flatten() if type(layers[0]) is FlattenExtractor else layers[0]
+    plain = policy is not None and (
+        isinstance(policy.action_space, spaces.Discrete)
+        and policy.action_space.start == 0
+        and len(policy.observation_space.shape or ()) == 1
+        and algorithm.get_vec_normalize_env() is None
+    )
+    if not layers or not plain or any(type(layer) not in _LAYERS for layer in layers):
+        raise InvalidArgument(
+            "from_sb3 takes a DQN, PPO or A2C of Stable-Baselines3 with its MlpPolicy, with Tanh "
+            "or ReLU between layers, for Discrete actions from 0 and flat observations as they "
+            f"are: not a {type(algorithm).__name__} such as this."
+        )
+    return layers
+
+
+def _options(layer: nn.Module) -> dict[str, Any]:
+    if isinstance(layer, Histories):
+        return {"layout": layer.layout, "size": layer.features_dim}
+    if isinstance(layer, nn.Linear):
+        return {"in_features": layer.in_features, "out_features": layer.out_features}
+    return {}
 
 
 def _of_user(infos: Mapping[str, Any], user: int) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""Offline algorithms of d3rlpy, with its defaults but for what is an option here."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from d3rlpy import algos
+from minari.dataset.minari_dataset import MinariDataset
+
+from recgym.agent import training_data
+from recgym.bridges import d3rlpy_encoder, to_d3rlpy
+from recgym.d3rl import D3rlpyAgent, quiet
+from recgym.networks import drawing_from
+
+
+@dataclass
+class _Offline(D3rlpyAgent):
+    """What they share: rewards are taken as they are, and the last weights are kept."""
+
+    steps: int = 2000  # batches that are learned from
+    batch_size: int = 100  # transitions
+    learning_rate: float = 0.01
+    size: int = 64  # of embeddings
+    seed: int = 0
+
+    def fit(
+        self, train: MinariDataset, validation: MinariDataset | None = None, env: Any = None
+    ) -> Self:
+        """Learn from transitions that are drawn with replacement."""
+        training_data(train, validation)
+        config = self._config(d3rlpy_encoder(train, self.size))
+        with drawing_from(self.seed), quiet():
+            transitions, algorithm = to_d3rlpy(train), config.create("cpu:0")
+            algorithm.build_with_dataset(transitions)
+            for _ in range(self.steps):
+                algorithm.update(transitions.sample_transition_batch(self.batch_size))
+        return self.take(algorithm, train)
+
+    def _config(self, encoder: Any) -> Any:
+        raise NotImplementedError
+
+
+@dataclass
+class DiscreteBC(_Offline):
+    """Behaviour cloning: the actions of a log, imitated whatever they earned."""
+
+    beta: float = 0.5  # weight of the mean square of log-probabilities
+
+    def _config(self, encoder: Any) -> Any:
+        return algos.DiscreteBCConfig(
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            encoder_factory=encoder,
+            beta=self.beta,
+        )
+
+
+@dataclass
+class DoubleDQN(_Offline):
+    """Double Q-learning of van Hasselt et al. (2016)."""
+
+    discount: float = 0.9  # of the next step's value
+    renew: int = 100  # steps after which the target network is renewed
+
+    def _config(self, encoder: Any) -> Any:
+        return algos.DoubleDQNConfig(
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            encoder_factory=encoder,
+            gamma=self.discount,
+            target_update_interval=self.renew,
+        )
+
+
+@dataclass
+class DiscreteCQL(DoubleDQN):
+    """Double Q-learning with the conservative loss of Kumar et al. (2020)."""
+
+    alpha: float = 1.0  # weight of the conservative loss
+
+    def _config(self, encoder: Any) -> Any:
+        return algos.DiscreteCQLConfig(
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            encoder_factory=encoder,
+            gamma=self.discount,
+            target_update_interval=self.renew,
+            alpha=self.alpha,
+        )
+
+
+@dataclass
+class DiscreteSAC(DoubleDQN):
+    """Soft actor-critic of Christodoulou (2019), whose policy is held close to uniform."""
+
+    def _config(self, encoder: Any) -> Any:
+        return algos.DiscreteSACConfig(
+            batch_size=self.batch_size,
+            actor_learning_rate=self.learning_rate,
+            critic_learning_rate=self.learning_rate,
+            actor_encoder_factory=encoder,
+            critic_encoder_factory=encoder,
+            gamma=self.discount,
+            target_update_interval=self.renew,
+        )

@@ -1,0 +1,179 @@
+"""Networks that read histories, and agents that score items by a network, whoever trains it."""
+
+import copy
+import json
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from minari.dataset.minari_dataset import MinariDataset
+from minari.serialization import deserialize_space, serialize_space
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from recgym.agent import Source
+from recgym.errors import InvalidArgument, printable
+
+_FILE = "agent.safetensors"  # weights; what rebuilds their network is JSON in its header
+_TOGETHER = 2**24  # scores that are computed at once
+
+
+@dataclass
+class NetworkAgent:
+    """An agent that recommends the item to which its network gives the highest score.
+
+    It sees flat observations. A child says how its networks are rebuilt from JSON.
+    """
+
+    learns_from: ClassVar[Source] = "data"
+
+    def __post_init__(self) -> None:
+        """Have learned nothing."""
+        self._network: nn.Module | None = None
+
+    def fit(
+        self, train: MinariDataset, validation: MinariDataset | None = None, env: Any = None
+    ) -> Self:
+        """Refuse to learn: the network was trained before."""
+        raise InvalidArgument(
+            f"This {type(self).__name__} has learned before it became an agent, and learns no "
+            "more: train its algorithm, and make an agent of that."
+        )
+
+    def act(self, observations: Any, infos: Any) -> NDArray[np.int64]:
+        """Recommend the item with the highest score to each user."""
+        return np.asarray(self.scores(observations, infos).argmax(1))
+
+    def scores(self, observations: Any, infos: Any) -> NDArray[np.float32]:
+        """(batch, items): what the network says of each item."""
+        network, seen = self._learned(), self._checked(observations)
+        scores = np.empty((len(seen), self._n_items), np.float32)
+        some = max(1, _TOGETHER // self._n_items)
+        with torch.no_grad():
+            for first in range(0, len(seen), some):
+                part = torch.as_tensor(seen[first : first + some], dtype=torch.float32)
+                scores[first : first + some] = network(part).numpy()
+        return scores
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has learned."""
+        return sum(numbers.numel() for numbers in self._learned().parameters())
+
+    def save(self, folder: Path) -> None:
+        """Write the network, and what rebuilds it, as one file into a folder."""
+        state = self._learned().state_dict()
+        about = {
+            "options": asdict(self),
+            "observation_space": serialize_space(self._space),
+            "n_items": self._n_items,
+            "network": self._plan,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{_FILE}.{os.getpid()}.part"
+        copies = {name: numbers.clone() for name, numbers in state.items()}  # none shares memory
+        save_file(copies, draft, {"about": json.dumps(about)})
+        draft.replace(folder / _FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """An agent as it was saved."""
+        try:
+            with safe_open(folder / _FILE, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            agent = cls(**about["options"])
+            space, n_items = deserialize_space(about["observation_space"]), about["n_items"]
+            with drawing_from(0):  # what is drawn here is overwritten
+                network = cls._rebuilt(about["network"], space)
+            network.load_state_dict(state)
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as why:
+            raise InvalidArgument(
+                f"{folder} holds no {cls.__name__} that can be read ({printable(str(why))}): give "
+                "the folder into which one was saved by the same recgym."
+            ) from None
+        return agent._take(network, about["network"], space, n_items)
+
+    def _take(self, network: nn.Module, plan: Any, space: spaces.Box, n_items: int) -> Self:
+        """Score by a copy of a network, which this plan rebuilds."""
+        self._network = copy.deepcopy(network).cpu().eval()
+        self._plan, self._space, self._n_items = plan, space, n_items
+        return self
+
+    @classmethod
+    def _rebuilt(cls, plan: Any, space: spaces.Box) -> nn.Module:
+        """A network of that plan, whatever its weights."""
+        raise NotImplementedError
+
+    def _learned(self) -> nn.Module:
+        if self._network is None:
+            raise InvalidArgument(
+                f"{type(self).__name__} has not learned yet: call fit(train), or load(folder)."
+            )
+        return self._network
+
+    def _checked(self, observations: Any) -> NDArray[Any]:
+        seen, space = np.asarray(observations), self._space
+        if seen.shape[1:] != space.shape or (seen < space.low).any() or (seen > space.high).any():
+            raise InvalidArgument(
+                f"{type(self).__name__} has learned from observations such as "
+                f"{printable(repr(space))}, and was given some of shape {seen.shape[1:]} or with "
+                "other items: ask it about the catalogue that it knows."
+            )
+        return seen
+
+
+class Histories(nn.Module):
+    """What a history says: each step of it embedded, and all of them summed.
+
+    A step is the embedding of its item, plus that of how it was answered where that is seen, plus
+    that of how long ago it was, and what of this sum is positive.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Box, layout: Mapping[str, Sequence[int]], size: int = 64
+    ) -> None:
+        """Make the embeddings."""
+        super().__init__()
+        self.layout = {name: [*map(int, bounds)] for name, bounds in layout.items()}
+        self.parts = {name: slice(*bounds) for name, bounds in self.layout.items()}
+        highs = {name: int(observation_space.high[part][0]) for name, part in self.parts.items()}
+        self.codes = nn.ModuleDict({name: nn.Embedding(n + 1, size) for name, n in highs.items()})
+        self.pad, length = highs["history"], layout["history"][1] - layout["history"][0]
+        self.ages = nn.Embedding(length, size)
+        self.scale = length**-0.5
+        self.features_dim = size  # as Stable-Baselines3 asks
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        codes = {name: observations[:, part].long() for name, part in self.parts.items()}
+        shown = codes["history"] != self.pad
+        steps = self.ages(shown.sum(1, keepdim=True) - shown.cumsum(1))  # (batch, history, size)
+        for name, values in codes.items():
+            steps = steps + self.codes[name](values)
+        features: torch.Tensor = self.scale * (steps.relu() * shown[:, :, None]).sum(1)
+        return features
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Let global generators draw from a seed meanwhile, and go on as if nothing had been drawn."""
+    before = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices):
+        try:
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
