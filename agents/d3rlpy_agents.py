@@ -59,7 +59,7 @@ class DoubleDQN(_Offline):
     """Double Q-learning of van Hasselt et al. (2016)."""
 
     discount: float = 0.9  # of the next step's value
-    renew: int = 100  # steps after which the target network is renewed
+    target_interval: int = 100  # steps after which the target network is renewed
 
     def _config(self, encoder: Any) -> Any:
         return algos.DoubleDQNConfig(
@@ -67,7 +67,7 @@ class DoubleDQN(_Offline):
             learning_rate=self.learning_rate,
             encoder_factory=encoder,
             gamma=self.discount,
-            target_update_interval=self.renew,
+            target_update_interval=self.target_interval,
         )
 
 
@@ -83,7 +83,7 @@ class DiscreteCQL(DoubleDQN):
             learning_rate=self.learning_rate,
             encoder_factory=encoder,
             gamma=self.discount,
-            target_update_interval=self.renew,
+            target_update_interval=self.target_interval,
             alpha=self.alpha,
         )
 
@@ -100,5 +100,5 @@ class DiscreteSAC(DoubleDQN):
             actor_encoder_factory=encoder,
             critic_encoder_factory=encoder,
             gamma=self.discount,
-            target_update_interval=self.renew,
+            target_update_interval=self.target_interval,
         )

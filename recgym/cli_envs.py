@@ -311,5 +311,5 @@ def _is_agent(known: str) -> bool:
 COMMANDS: dict[str, tuple[str, Command]] = {
     "envs": ("the environments: what they ask, need and bring", command(_envs)),
     "play": ("walk through an episode: you, a policy or an agent recommends", command(_play)),
-    "check": ("hold environments and datasets to the rules", command(_check)),
+    "check": ("hold environments, datasets and agents to the rules", command(_check)),
 }

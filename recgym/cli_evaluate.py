@@ -114,7 +114,7 @@ class _Evaluate:
     users: int = USERS  # who answer in a closed loop; a leaderboard takes the default
     ope: bool = False  # how far off-policy estimates are from the truth
     epsilon: float = EPSILON  # with --ope: the share of any item at all in what agents recommend
-    out: Path | None = None  # the folder for the results; without: in $RECGYM_HOME/runs
+    out: Path | None = None  # the folder for results ($RECGYM_HOME/runs); with --ope, a JSON file
     anew: bool = False  # also what was evaluated before
     json: bool = False  # print JSON
 
@@ -123,7 +123,7 @@ def _evaluate(options: _Evaluate) -> None:
     config = _config(options.set)
     if not options.agents:
         raise InvalidArgument("No agent is named: `recgym agents` lists those that are here.")
-    if len(options.agents) > 1 and (config or options.out):
+    if len(options.agents) > 1 and (config or (options.out and not options.ope)):
         raise InvalidArgument("--set and --out are for one agent: name one.")
     with bars() as progress:
         if options.ope:
@@ -131,6 +131,8 @@ def _evaluate(options: _Evaluate) -> None:
         else:
             reports = [_report(name, options, config, progress) for name in options.agents]
     if options.ope:
+        if options.out:
+            found.add_to(options.out)
         _print_judgement(found, options.json)
     elif options.json:
         print(json.dumps([asdict(report) for report in reports], indent=1))

@@ -33,8 +33,9 @@ def test_the_blocks_of_the_readme_run(tmp_path):
     assert (tmp_path / "shop.png").stat().st_size > 10_000
 
 
-def test_the_blocks_about_environments_run(tmp_path):
-    run(FENCED.findall((ROOT / "recgym" / "envs" / "README.md").read_text()), tmp_path)
+@pytest.mark.parametrize("page", ["recgym/envs/README.md", "agents/README.md"])
+def test_the_blocks_of_other_pages_run(tmp_path, page):
+    run(FENCED.findall((ROOT / page).read_text()), tmp_path)
 
 
 @pytest.mark.d3rlpy

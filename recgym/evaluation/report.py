@@ -74,7 +74,7 @@ class Report:
 
     def write(self, file: Path) -> None:
         """Write as JSON."""
-        _write_json(file, asdict(self))
+        write_json(file, asdict(self))
 
 
 def evaluate(
@@ -202,7 +202,7 @@ def _result(
     metrics = measured(task, predictions)
     files = predictions.write(folder)
     result = {"seed": seed, "metrics": metrics, "costs": costs, "predictions": files}
-    _write_json(folder / "result.json", {"same": same, "result": result})
+    write_json(folder / "result.json", {"same": same, "result": result})
     return result
 
 
@@ -316,7 +316,8 @@ def platform_facts() -> dict[str, Any]:
     }
 
 
-def _write_json(file: Path, content: Any) -> None:
+def write_json(file: Path, content: Any) -> None:
+    """Write a JSON file that is there whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)

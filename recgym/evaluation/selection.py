@@ -1,7 +1,9 @@
 """How well off-policy estimates choose among agents, where the truth is known."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -19,6 +21,7 @@ from recgym.evaluation.off_policy import (
     selection,
     true_value,
 )
+from recgym.evaluation.report import write_json
 from recgym.evaluation.tasks import EvaluatedSplit, Progress, Task
 
 EPSILON = 0.05
@@ -35,6 +38,11 @@ class Judgement:
     estimates: dict[str, dict[str, Estimate]]  # by agent and estimator
     truths: dict[str, float]  # by agent; empty where no environment answers
     selection: dict[str, Selection]  # by estimator; empty without truths of two agents
+
+    def add_to(self, file: Path) -> None:
+        """Add this to a JSON file of judgements by benchmark."""
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        write_json(file, dict(sorted((known | {self.benchmark: asdict(self)}).items())))
 
 
 def judged(

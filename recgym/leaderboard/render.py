@@ -13,7 +13,7 @@ from recgym.benchmarks import BENCHMARKS, Benchmark
 from recgym.envs import ORACLES
 from recgym.errors import InvalidArgument
 from recgym.evaluation.intervals import Interval, aggregate, holm, may_claim, normalised
-from recgym.leaderboard.submission import PAGE, Submission, files_of, read
+from recgym.leaderboard.submission import ESTIMATES, PAGE, Submission, files_of, read
 from recgym.leaderboard.verification import TEAM, Against, Record, Trust, record_of, records
 
 BLOCK = "leaderboard"
@@ -72,7 +72,10 @@ def render(root: Path) -> dict[Path, str]:
     tables = _tables(root)
     own, above = root / PAGE, root.parent / PAGE
     text = own.read_text("utf-8") if own.exists() else _EMPTY
-    pages = {own: _filled(own, text, _overview(tables))}
+    estimates = root / ESTIMATES
+    judged = json.loads(estimates.read_text("utf-8")) if estimates.exists() else {}
+    overview = "\n\n".join([_overview(tables), *_off_policy(judged)])
+    pages = {own: _filled(own, text, overview)}
     if above.exists() and f"<!-- {BLOCK} -->" in above.read_text("utf-8"):
         pages[above] = _filled(above, above.read_text("utf-8"), _summary(tables, root.name))
     for name, benchmark in BENCHMARKS.items():
@@ -168,6 +171,33 @@ def _summary(tables: Tables, folder: str) -> str:
     if len(rows) == 1:
         return _NONE
     return "\n\n".join([*_aggregates(tables, _TRUSTS[:2]), _markdown(rows)])
+
+
+def _off_policy(judged: dict[str, Any]) -> list[str]:
+    """How far estimates from a log alone are from the truth, and what choosing by them costs."""
+    if not judged:
+        return []
+    lines = [["benchmark", "estimator", "error", "rank correlation", "regret", "of the spread"]]
+    truths = [["benchmark", "agent", "truth", *next(iter(judged.values()))["selection"]]]
+    for name, one in judged.items():
+        for estimator, found in one["selection"].items():
+            keys = ("error", "correlation", "regret", "normalised_regret")
+            lines.append([name, estimator, *(_number(found[key], 2) for key in keys)])
+        for agent, estimates in one["estimates"].items():
+            cells = [f"{_number(e['mean'], 2)} ({e['effective']:.0f})" for e in estimates.values()]
+            truths.append([name, agent, _number(one["truths"][agent], 2), *cells])
+    first = next(iter(judged.values()))
+    return [
+        "## Off-policy estimators against the truth",
+        f"Returns of agents that recommend any item at all in {first['epsilon']:.0%} of steps, "
+        "estimated from the test log alone, and measured on users who answer. *Error* is the root "
+        "of the mean squared error, *regret* what choosing the agent with the best estimate loses, "
+        "also as a share of the spread of true returns. Written by `recgym evaluate A … "
+        "--benchmark B --ope --out leaderboards/off-policy.json`.",
+        _markdown(lines),
+        "In brackets: how many sessions an estimate rests on (of weights; all, for fqe).",
+        _markdown(truths),
+    ]
 
 
 def _oracle_part(name: str, tables: Tables) -> list[str]:

@@ -23,7 +23,7 @@ from recgym.evaluation.ranking import CUTS
 from recgym.evaluation.report import SCHEMA, Report
 from recgym.evaluation.scoring import primary_of
 
-VERIFIED, PAGE = "verified.json", "README.md"
+VERIFIED, PAGE, ESTIMATES = "verified.json", "README.md", "off-policy.json"
 _LARGEST = 200_000  # bytes
 _DIGITS = 18  # that a whole number may have
 _DEPTH = 20  # of brackets within brackets
@@ -157,7 +157,7 @@ def _bytes(file: Path, *folders: Path) -> bytes:
 def _strays(root: Path) -> Iterator[Path]:
     """What has no place in a leaderboard; names that begin with a dot are nobody's business."""
     for place in sorted(root.iterdir() if root.is_dir() else []):
-        if place.name in (VERIFIED, PAGE) or place.name.startswith("."):
+        if place.name in (VERIFIED, PAGE, ESTIMATES) or place.name.startswith("."):
             continue
         if place.is_symlink() or not place.is_dir():
             yield place
