@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -37,7 +37,15 @@ class NetworkAgent:
     learns_from: ClassVar[Source] = "data"
 
     def __post_init__(self) -> None:
-        """Have learned nothing."""
+        """Refuse options that count nothing; have learned nothing."""
+        for option in fields(self):
+            value = getattr(self, option.name)
+            counts = option.type is int and option.name != "seed"
+            if counts and (not isinstance(value, int) or value < 1):
+                raise InvalidArgument(
+                    f"{option.name} is a whole number from 1 on, and {printable(repr(value))} was "
+                    "given."
+                )
         self._network: nn.Module | None = None
 
     def fit(
@@ -73,6 +81,7 @@ class NetworkAgent:
         """Write the network, and what rebuilds it, as one file into a folder."""
         state = self._learned().state_dict()
         about = {
+            "agent": type(self).__name__,
             "options": asdict(self),
             "observation_space": serialize_space(self._space),
             "n_items": self._n_items,
@@ -91,6 +100,8 @@ class NetworkAgent:
             with safe_open(folder / _FILE, "pt") as file:
                 about = json.loads(file.metadata()["about"])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if about["agent"] != cls.__name__:
+                raise ValueError(f"it holds a {about['agent']}")
             agent = cls(**about["options"])
             space, n_items = deserialize_space(about["observation_space"]), about["n_items"]
             with drawing_from(0):  # what is drawn here is overwritten

@@ -9,6 +9,7 @@ from recgym.benchmarks import BENCHMARKS
 from recgym.cli import run
 from recgym.cli_evaluate import _config
 from recgym.errors import InvalidArgument, UnknownName
+from recgym.leaderboard.render import render
 from tests.sentences import said
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def test_several_agents_are_compared_with_the_first(capsys):
     assert text.count("after Holm") == 2 and "a claim needs 5 seeds" in text
 
 
-def test_off_policy_estimates_are_held_against_the_truth(capsys):
+def test_off_policy_estimates_are_held_against_the_truth(capsys, tmp_path):
     words = (
         "evaluate", "popular", "greedy",
         "--benchmark", "oracle-static-mixed-v0", "--users", "100", "--ope",
@@ -68,8 +69,12 @@ def test_off_policy_estimates_are_held_against_the_truth(capsys):
     text = printed(capsys, *words)
     for word in ("snips", "pdis", "dr", "fqe", "regret", "rank correlation"):
         assert word in text
-    found = json.loads(printed(capsys, *words, "--json"))
+    out = tmp_path / "off-policy.json"
+    found = json.loads(printed(capsys, *words, "--json", "--out", str(out)))
     assert found["truths"]["greedy"] > found["truths"]["popular"]
+    assert json.loads(out.read_text()) == {"oracle-static-mixed-v0": found}
+    page = render(tmp_path)[tmp_path / "README.md"]
+    assert "Off-policy estimators" in page and f"{found['truths']['greedy']:.2f}" in page
 
 
 def test_a_stranger_s_agent_is_evaluated_like_any_other(tmp_path):

@@ -117,3 +117,11 @@ def test_a_missing_file_is_named(whole, tmp_path):
     with pytest.raises(BadPredictions, match=r"actions\.parquet") as problem:
         Predictions.read(tmp_path, files)
     said(problem)
+
+
+def test_what_unpacks_to_too_much_is_refused_before_it_is_read(whole, tmp_path, monkeypatch):
+    files = whole.write(tmp_path)
+    monkeypatch.setattr("recgym.evaluation.predictions._LARGEST", files["ranking"]["bytes"])
+    with pytest.raises(BadPredictions, match="cannot be read") as problem:
+        Predictions.read(tmp_path, files)
+    said(problem)

@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 import recgym
 from recgym.errors import BadPredictions
 from recgym.evaluation import scoring
+from recgym.evaluation.off_policy import Logged
 from recgym.evaluation.predictions import Predictions
 from recgym.evaluation.tasks import Task
 from tests.evaluation.conftest import MASKED, SHOP, USERS
@@ -160,8 +162,6 @@ def test_predictions_that_no_agent_can_give_are_refused(small, edit):
 
 
 def test_click_rates_are_self_normalised(small):
-    from recgym.evaluation.off_policy import Logged
-
     rewards, propensities = np.array([1.0, 0, 1, 0, 0]), np.array([0.5, 0.25, 0.1, 0.5, 1])
     data = Logged.__new__(Logged)
     object.__setattr__(data, "rewards", rewards)
@@ -172,3 +172,22 @@ def test_click_rates_are_self_normalised(small):
     assert found["effective"] == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
     assert found["logged"] == pytest.approx(0.4) and found["steps"] == 5
     assert scoring._snips(data, np.zeros(5))["snips"] is None
+
+
+def test_the_interval_of_click_rates_is_that_of_resampled_steps():
+    rng = np.random.default_rng(0)
+    count, rate = 4000, 0.2
+    data = Logged.__new__(Logged)
+    object.__setattr__(data, "rewards", (rng.random(count) < rate).astype(float))
+    object.__setattr__(data, "propensities", np.full(count, 0.5))
+    asked = SimpleNamespace(test=None)
+    runs = [Predictions(agreement=(rng.random(count) < 0.5).astype(float)) for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "logged", lambda dataset: data)
+        found = scoring.snips_interval(asked, runs[:1])
+        both = scoring.snips_interval(asked, runs)
+    agreed = runs[0].agreement > 0
+    error = np.sqrt(rate * (1 - rate) / agreed.sum())
+    assert found.mean == pytest.approx(data.rewards[agreed].mean())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert both.high - both.low < found.high - found.low
