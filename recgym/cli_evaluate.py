@@ -3,10 +3,11 @@
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
@@ -36,6 +37,8 @@ class _Agents:
 def _agents(options: _Agents) -> None:
     if options.name:
         agent = load_agent(options.name)
+        if is_dataclass(agent):  # trailing comments say what each option is
+            tyro.cli(agent, args=["--help"], prog=f"options of {options.name}")
         OUT.print(plain(inspect.getdoc(agent) or ""), highlight=False)
         for name, default in options_of(agent).items():
             needed = default is inspect.Parameter.empty

@@ -23,7 +23,10 @@ def printed(capsys, *words):
 def test_agents_are_listed_with_what_they_learn_from(capsys):
     text = printed(capsys, "agents")
     assert "vsknn" in text and "random" in text and "rules" in text
-    assert "neighbours" in printed(capsys, "agents", "vsknn")
+    with pytest.raises(SystemExit):
+        run(["agents", "vsknn"])
+    assert "sessions that vote" in capsys.readouterr().out
+    assert "observation" in printed(capsys, "agents", "observer")
 
 
 def test_every_benchmark_is_listed_and_described(capsys):

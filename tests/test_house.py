@@ -61,8 +61,13 @@ ALLOWED = {
         "recgym.envs.batch", "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies",
         "recgym.episodes", "recgym.export", "recgym.log",
     },
-    "recgym.bridges": {"recgym.envs.batch", "recgym.minari_format", "recgym.sb3"},
-    "recgym.sb3": {"recgym.envs.batch"},
+    "recgym.bridges": {
+        "recgym.d3rl", "recgym.envs.batch", "recgym.minari_format", "recgym.networks",
+        "recgym.sb3",
+    },
+    "recgym.networks": {"recgym.agent"},
+    "recgym.d3rl": {"recgym.networks"},
+    "recgym.sb3": {"recgym.agent", "recgym.envs.batch", "recgym.networks"},
     "recgym.agent": set(),
     "recgym.checks": {
         "recgym.checks.agents", "recgym.checks.datasets", "recgym.checks.environments",
@@ -83,9 +88,9 @@ ALLOWED = {
         "recgym", "recgym.agent", "recgym.benchmarks", "recgym.envs.frozen", "recgym.envs.oracle",
         "recgym.episodes", "recgym.evaluation", "recgym.evaluation.closed_loop",
         "recgym.evaluation.intervals", "recgym.evaluation.off_policy",
-        "recgym.evaluation.predictions", "recgym.evaluation.ranking", "recgym.evaluation.scoring",
-        "recgym.evaluation.tasks", "recgym.export", "recgym.home", "recgym.log",
-        "recgym.minari_format", "recgym.rollouts",
+        "recgym.evaluation.predictions", "recgym.evaluation.ranking",
+        "recgym.evaluation.report", "recgym.evaluation.scoring", "recgym.evaluation.tasks",
+        "recgym.export", "recgym.home", "recgym.log", "recgym.minari_format", "recgym.rollouts",
     },
     "recgym.leaderboard": {
         "recgym", "recgym.agent", "recgym.benchmarks", "recgym.envs", "recgym.envs.frozen",
@@ -128,7 +133,8 @@ ALLOWED = {
     },
     "recgym.agents": {
         "recgym.agent", "recgym.log", "recgym.minari_format", "recgym.simulator", "recgym.shop",
-        "recgym.bridges", "recgym.episodes", "recgym.evaluation.ranking",
+        "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
+        "recgym.networks", "recgym.sb3",
     },
 }  # fmt: skip
 

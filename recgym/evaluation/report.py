@@ -276,8 +276,9 @@ def _command(
     name = name if name in agent_names() else home_of(agent)
     words = ["recgym", "evaluate", name, "--benchmark", benchmark.name]
     words += ["--seeds", *map(str, seeds)] if seeds else []
+    words += ["--set"] if config else []
     for key, value in config.items():
-        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        words.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
     return shlex.join(words)
 
 
