@@ -269,17 +269,153 @@ def test_without_d3rlpy_the_extra_is_named(three):
 import sys
 sys.modules["d3rlpy"] = None
 import json, recgym
-try:
-    recgym.to_d3rlpy(sys.argv[1])
-except recgym.RecGymError as problem:
-    print(json.dumps([type(problem).__name__, str(problem)]))
+for call in (recgym.to_d3rlpy, recgym.d3rlpy_encoder, lambda known: recgym.from_d3rlpy(0, known)):
+    try:
+        call(sys.argv[1])
+    except recgym.RecGymError as problem:
+        print(json.dumps([type(problem).__name__, str(problem)]))
 """
     known = recgym.to_minari(three).id
     run = subprocess.run(
         [sys.executable, "-c", script, known], capture_output=True, text=True, check=True
     )
-    name, text = json.loads(run.stdout)
-    assert name == MissingExtra.__name__ and "pip install 'recgym[d3rlpy]'" in text
+    problems = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(problems) == 3
+    for name, text in problems:
+        assert name == MissingExtra.__name__ and "pip install 'recgym[d3rlpy]'" in text
+
+
+# ---------------------------------------------------------------------------------- and back
+
+
+def small_world():
+    return recgym.collect(
+        "recgym/OracleStatic-v0", "random", sessions=60, name="n", n_items=20, n_topics=3,
+        n_liked=1, steps=6, history=8, organic=2, fresh=2,
+    )  # fmt: skip
+
+
+def trained(d3rlpy, dataset, config, steps=4):
+    """An algorithm of d3rlpy after a few batches."""
+    algorithm, transitions = config.create(), recgym.to_d3rlpy(dataset)
+    algorithm.build_with_dataset(transitions)
+    for _ in range(steps):
+        algorithm.update(transitions.sample_transition_batch(16))
+    return algorithm
+
+
+def states(dataset):
+    return np.concatenate([episode.observations for episode in dataset])
+
+
+@pytest.mark.parametrize("values", ["mean", "qr", "iqn"])
+@pytest.mark.parametrize("name", ["DQN", "DoubleDQN", "DiscreteCQL", "NFQ"])
+def test_scores_are_the_values_that_d3rlpy_predicts(d3rlpy, name, values):
+    dataset = small_world()
+    kinds = {"mean": "MeanQFunctionFactory", "qr": "QRQFunctionFactory"}
+    factory = getattr(d3rlpy.models, kinds.get(values, "IQNQFunctionFactory"))()
+    encoder = recgym.d3rlpy_encoder(dataset, size=8)
+    config = getattr(d3rlpy.algos, f"{name}Config")(
+        encoder_factory=encoder, n_critics=2, q_func_factory=factory
+    )
+    algorithm = trained(d3rlpy, dataset, config)
+    agent, rows = recgym.from_d3rlpy(algorithm, dataset.id), states(dataset)
+    scores = agent.scores(rows, {})
+    assert scores.shape == (len(rows), 20) and scores.dtype == np.float32
+    for item in range(20):
+        wanted = algorithm.predict_value(rows, np.full(len(rows), item))
+        assert scores[:, item] == pytest.approx(wanted, abs=1e-6)
+    assert agent.act(rows, {}).tolist() == algorithm.predict(rows).tolist()
+
+
+@pytest.mark.parametrize("name", ["DiscreteBC", "DiscreteSAC"])
+def test_a_policy_scores_by_its_logits(d3rlpy, name):
+    dataset = small_world()
+    encoder = recgym.d3rlpy_encoder(dataset, size=8)
+    parts = ("actor_", "critic_") if name == "DiscreteSAC" else ("",)
+    factories = {f"{part}encoder_factory": encoder for part in parts}
+    algorithm = trained(d3rlpy, dataset, getattr(d3rlpy.algos, f"{name}Config")(**factories))
+    agent, rows = recgym.from_d3rlpy(algorithm, dataset), states(dataset)
+    scores = agent.scores(rows, {})
+    assert np.exp(scores.astype(float)).sum(1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
+    assert scores.argmax(1).tolist() == algorithm.predict(rows).tolist()
+
+
+def test_an_agent_keeps_what_an_algorithm_was(d3rlpy, tmp_path):
+    from recgym.d3rl import D3rlpyAgent
+
+    dataset = small_world()
+    scaler = d3rlpy.preprocessing.MinMaxObservationScaler(
+        minimum=np.zeros(16, np.float32), maximum=np.full(16, 20, np.float32)
+    )
+    config = d3rlpy.algos.DiscreteCQLConfig(
+        encoder_factory=d3rlpy.models.VectorEncoderFactory([8]), observation_scaler=scaler
+    )
+    algorithm, rows = trained(d3rlpy, dataset, config), states(dataset)
+    agent = recgym.from_d3rlpy(algorithm, dataset)
+    actions, scores = algorithm.predict(rows), agent.scores(rows, {})
+    transitions = recgym.to_d3rlpy(dataset)
+    algorithm.update(transitions.sample_transition_batch(16))
+    assert np.array_equal(agent.scores(rows, {}), scores)
+    assert agent.act(rows, {}).tolist() == actions.tolist()
+    agent.save(tmp_path)
+    assert np.array_equal(D3rlpyAgent.load(tmp_path).scores(rows, {}), scores)
+    with pytest.raises(InvalidArgument, match="learns no more") as problem:
+        agent.fit(dataset)
+    said(problem)
+
+
+def test_d3rlpy_reads_what_it_saved_with_our_encoder(d3rlpy, tmp_path):
+    dataset = small_world()
+    config = d3rlpy.algos.DQNConfig(encoder_factory=recgym.d3rlpy_encoder(dataset, size=8))
+    algorithm, rows = trained(d3rlpy, dataset, config), states(dataset)
+    algorithm.save(tmp_path / "saved.d3")
+    np.save(tmp_path / "rows.npy", rows)
+    script = """
+import pathlib, sys
+import d3rlpy, numpy as np, recgym.d3rl
+folder = pathlib.Path(sys.argv[1])
+algorithm = d3rlpy.load_learnable(str(folder / "saved.d3"))
+rows = np.load(folder / "rows.npy")
+np.save(folder / "values.npy", algorithm.predict_value(rows, np.arange(len(rows)) % 20))
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True)
+    wanted = algorithm.predict_value(rows, np.arange(len(rows)) % 20)
+    assert np.load(tmp_path / "values.npy") == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("observed", [BOX, spaces.Dict({"history": BOX})], ids=["box", "dict"])
+def test_the_encoder_takes_flat_histories_only(d3rlpy, observed):
+    dataset = built(observed, spaces.Discrete(4))
+    with pytest.raises(InvalidArgument, match="whose flat observations are a history") as problem:
+        recgym.d3rlpy_encoder(dataset)
+    assert dataset.id in said(problem)
+
+
+def test_the_encoder_is_not_for_continuous_actions(d3rlpy):
+    encoder = recgym.d3rlpy_encoder(small_world(), size=8)
+    with pytest.raises(InvalidArgument, match="with discrete actions") as problem:
+        encoder.create_with_action((16,), 3)
+    said(problem)
+
+
+def test_what_cannot_be_ranked_is_refused(d3rlpy, three):
+    dataset = small_world()
+    encoder = recgym.d3rlpy_encoder(dataset, size=8)
+    algos = d3rlpy.algos
+    filtered = trained(d3rlpy, dataset, algos.DiscreteBCQConfig(encoder_factory=encoder))
+    unfitted = algos.DQNConfig(encoder_factory=encoder).create()
+    continuous = algos.BCConfig().create()
+    continuous.create_impl((16,), 20)
+    for algorithm in (filtered, unfitted, continuous, algos.DiscreteRandomPolicyConfig().create()):
+        with pytest.raises(InvalidArgument, match="from_d3rlpy takes an algorithm") as problem:
+            recgym.from_d3rlpy(algorithm, dataset)
+        assert type(algorithm).__name__ in said(problem)
+    algorithm = trained(d3rlpy, dataset, algos.DQNConfig(encoder_factory=encoder))
+    for other in (recgym.to_minari(three), recgym.to_minari(three, history=16, name="wide")):
+        with pytest.raises(InvalidArgument, match="that it has learned from") as problem:
+            recgym.from_d3rlpy(algorithm, other)
+        said(problem)
 
 
 # ----------------------------------------------------------------------------- d3rlpy's own road

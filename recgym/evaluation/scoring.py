@@ -110,13 +110,13 @@ def primary_outcomes(task: Task, runs: Sequence[Predictions]) -> Outcomes:
     """The primary metric of every seed by user: what intervals and tests are computed from."""
     primary = task.benchmark.primary
     if primary == "return":
-        values = np.stack([_returns(task, run) for run in runs])
-        return outcomes(values, np.arange(values.shape[1]))
+        returns = np.stack([_returns(task, run) for run in runs])
+        return outcomes(returns, np.arange(returns.shape[1]))
     if primary == "snips":
         raise InvalidArgument("SNIPS is a ratio of sums over steps, and has no outcomes by user.")
     chosen = _views(task.targets, task.n_items)["main"]
-    parts = [metrics(run.ranking.greater[chosen], run.ranking.equal[chosen]) for run in runs]  # type: ignore[union-attr]
-    return outcomes(np.stack([part[primary] for part in parts]), task.targets.users[chosen])
+    values = [_values(run.ranking, task.n_items)[primary][chosen] for run in runs]  # type: ignore[arg-type]
+    return outcomes(np.stack(values), task.targets.users[chosen])
 
 
 def snips_interval(task: Task, runs: Sequence[Predictions]) -> Interval:
@@ -146,7 +146,7 @@ def primary_of(benchmark: Benchmark, found: dict[str, Any]) -> float | None:
 
 
 def _by_view(targets: Targets, ranked: Ranked, n_items: int) -> dict[str, Any]:
-    values = metrics(ranked.greater, ranked.equal)
+    values = _values(ranked, n_items)
     found: dict[str, Any] = {}
     for view, chosen in _views(targets, n_items).items():
         of = {"all": chosen} | {
@@ -156,6 +156,13 @@ def _by_view(targets: Targets, ranked: Ranked, n_items: int) -> dict[str, Any]:
             name: _means(values, rows) for name, rows in of.items() if name == "all" or rows.any()
         }
     return found
+
+
+def _values(ranked: Ranked, n_items: int) -> dict[str, NDArray[np.float64]]:
+    """The metrics of each target; what cannot be recommended is a miss at any cut."""
+    missed = ranked.greater >= n_items
+    found = metrics(ranked.greater, ranked.equal)
+    return {name: np.where(missed, 0.0, value) for name, value in found.items()}
 
 
 def _views(targets: Targets, n_items: int) -> dict[str, NDArray[np.bool_]]:

@@ -38,7 +38,7 @@ class Targets:
     empty: NDArray[np.bool_]  # is there nothing in the history?
     repeated: NDArray[np.bool_]  # did the user have the item before?
     names: Sequence[str]
-    # the items that a user had before some of the targets: how many each, one after the other
+    # the items that users had before some of the targets, and where those of each begin
     seen: Callable[[slice], tuple[NDArray[np.int64], NDArray[np.int32]]] | None
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+import recgym
 from recgym import rollouts
 from recgym.agent import load_agent
 from recgym.agents import sb3_agents
@@ -149,4 +150,71 @@ def test_without_an_environment_it_learns_nothing(dataset):
 def test_an_environment_that_is_no_batch_is_refused(dataset):
     with pytest.raises(InvalidArgument, match="as a batch") as problem:
         load_agent("sb3-ppo")(**QUICK).fit(dataset, env=gymnasium.make("CartPole-v1"))
+    said(problem)
+
+
+# ------------------------------------------------------------------------------------- from_sb3
+
+
+@pytest.mark.parametrize("reads", ["histories", "numbers"])
+@pytest.mark.parametrize("name", ["PPO", "A2C", "DQN"])
+def test_an_algorithm_becomes_an_agent_as_it_is(env, name, reads, tmp_path):
+    import stable_baselines3
+    import torch
+
+    from recgym.sb3 import Sb3Agent
+
+    users = recgym.to_sb3_vec_env(STATIC, 4, **SMALL)
+    policy = recgym.sb3_policy_kwargs(users, size=8) if reads == "histories" else {}
+    own = {"learning_starts": 20} if name == "DQN" else {"n_steps": 8}
+    own |= {"batch_size": 16} if name == "PPO" else {}
+    algorithm = getattr(stable_baselines3, name)(
+        "MlpPolicy", users, policy_kwargs=policy, seed=0, device="cpu", **own
+    )
+    algorithm.learn(100)
+    agent = recgym.from_sb3(algorithm, env)
+    rows = np.concatenate([users.step(np.full(4, item))[0] for item in range(30)])
+    scores = agent.scores(rows, {})
+    wanted = algorithm.predict(rows, deterministic=True)[0]
+    assert agent.act(rows, {}).tolist() == wanted.tolist() == scores.argmax(1).tolist()
+    seen = algorithm.policy.obs_to_tensor(rows)[0]
+    with torch.no_grad():
+        if name == "DQN":
+            assert np.array_equal(scores, algorithm.q_net(seen).numpy())
+        else:
+            logits = algorithm.policy.get_distribution(seen).distribution.logits
+            gaps = scores - logits.numpy()
+            assert np.ptp(gaps, axis=1).max() < 1e-5  # logits, but for a number of each user
+    agent.save(tmp_path)
+    algorithm.learn(100)
+    assert np.array_equal(Sb3Agent.load(tmp_path).scores(rows, {}), scores)
+    assert np.array_equal(agent.scores(rows, {}), scores)  # it does not learn along
+    with pytest.raises(InvalidArgument, match="learns no more") as problem:
+        agent.fit(None)
+    said(problem)
+
+
+def test_what_cannot_be_ranked_is_refused(env):
+    import stable_baselines3
+    import torch
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    users = recgym.to_sb3_vec_env(STATIC, 2, **SMALL)
+    strange = [
+        stable_baselines3.PPO("MlpPolicy", VecNormalize(users), n_steps=8, batch_size=16),
+        stable_baselines3.PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8),
+        stable_baselines3.A2C("MlpPolicy", users, policy_kwargs={"activation_fn": torch.nn.GELU}),
+        stable_baselines3.A2C(
+            "MultiInputPolicy", gymnasium.make(STATIC, observation="dict", **SMALL)
+        ),
+        "ppo",
+    ]
+    for algorithm in strange:
+        with pytest.raises(InvalidArgument, match="from_sb3 takes a DQN, PPO or A2C") as problem:
+            recgym.from_sb3(algorithm, env)
+        assert type(algorithm).__name__ in said(problem)
+    algorithm = stable_baselines3.A2C("MlpPolicy", users)
+    other = gymnasium.make(STATIC, **SMALL | {"n_items": 31})
+    with pytest.raises(InvalidArgument, match="that it has learned in") as problem:
+        recgym.from_sb3(algorithm, other)
     said(problem)
