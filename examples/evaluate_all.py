@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recgym.agent import agent_names, load_agent
 from recgym.benchmarks import BENCHMARKS, Benchmark
-from recgym.errors import MissingExtra
+from recgym.errors import BadSubmission, MissingExtra
 from recgym.evaluation.report import evaluate, run_folder
 from recgym.home import log_names
 from recgym.leaderboard.submission import new
@@ -45,9 +45,12 @@ def main() -> None:
             except MissingExtra as problem:
                 print(json.dumps({"agent": agent, "skipped": str(problem)}), flush=True)
                 break
-            run = run_folder(benchmark, load_agent(agent), report.config)
-            new(run, TEAM, ROOT, replace=True)
             row = {"benchmark": benchmark.name, "agent": agent} | report.primary
+            try:
+                run = run_folder(benchmark, load_agent(agent), report.config)
+                row["file"] = str(new(run, TEAM, ROOT, replace=True))
+            except BadSubmission as problem:
+                row["refused"] = str(problem)
             print(json.dumps(row), flush=True)
 
 
