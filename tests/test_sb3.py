@@ -242,15 +242,15 @@ def test_without_stable_baselines_the_extra_is_named():
 import json, sys, recgym.bridges
 print(json.dumps(sorted({"torch", "stable_baselines3"} & set(sys.modules))))
 sys.modules["stable_baselines3"] = None
-for call in (recgym.to_sb3_vec_env, recgym.sb3_policy_kwargs):
+for call in (recgym.to_sb3_vec_env, recgym.sb3_policy_kwargs, recgym.from_sb3):
     try:
-        call("recgym/OracleStatic-v0")
+        call("recgym/OracleStatic-v0", 1)
     except recgym.RecGymError as problem:
         print(json.dumps([type(problem).__name__, str(problem)]))
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded, *problems = map(json.loads, run.stdout.splitlines())
-    assert len(problems) == 2 and loaded == []
+    assert len(problems) == 3 and loaded == []
     for name, text in problems:
         assert name == MissingExtra.__name__ and "pip install 'recgym[sb3]'" in text
 

@@ -411,7 +411,7 @@ def _made(row: Row) -> str:
         code = "" if again.same_code else ", by other code than that of its commit"
         words.append(f"reproduced: {found} with seed {again.seed}{code}")
     if row.stated.note:
-        words.append(f"note: {_text(row.stated.note)}")
+        words.append(f"note: {_text(row.stated.note.rstrip('.'))}")
     return f"- {'; '.join(words)}."
 
 
