@@ -22,6 +22,7 @@ _RECENT = 5  # the newest items of a history that are told apart from all of it
 _PRIOR = 5.0  # showings at the mean rate that are added to those of an item, or of a topic
 _RIDGE = 1e-6
 _TOGETHER = 500  # users that are stepped at once
+_LEAST, _MOST = -1e300, 600.0  # logarithms of weights: of none at all, and of what is too much
 
 
 class Policy(Protocol):
@@ -130,15 +131,18 @@ def estimates(data: Logged, policy: Policy, seed: int = 0) -> dict[str, Estimate
       Li, 2016), fitted on one half of the sessions and corrected on the other.
 
     Effective are (sum of weights)^2 / sum of squared weights of whole sessions; for `fqe`, whose
-    error does not show in its interval, all sessions.
+    error does not show in its interval, all sessions. How often an item is taken is counted in all
+    sessions for all estimators.
     """
     features = _Features(data)
     chosen, expected = features.under(policy)
     firsts, count = data.firsts, len(data.lengths)
     session = np.repeat(np.arange(count), data.lengths)
-    ratios = chosen / data.propensities
-    weights = _products(ratios, data.lengths, firsts)
-    whole = weights[firsts + data.lengths - 1]
+    logs = _log_products(chosen / data.propensities, data.lengths, firsts)
+    at_ends = logs[firsts + data.lengths - 1]
+    whole = np.exp(at_ends - max(at_ends.max(), _LEAST))  # but for a factor, which cancels out
+    weights = np.exp(np.minimum(logs, _MOST))
+    bounded = bool(logs.max() < _MOST)
     returns = np.bincount(session, data.rewards, count)
     effective = float(whole.sum() ** 2 / (whole @ whole)) if whole.any() else 0.0
     fitted = expected @ _fixed_point(features.logged, expected, data, np.ones(len(session), bool))
@@ -155,8 +159,8 @@ def estimates(data: Logged, policy: Policy, seed: int = 0) -> dict[str, Estimate
     ones = np.ones(count)
     found = {
         "snips": (whole * returns, whole, effective),
-        "pdis": (np.bincount(session, weights * data.rewards, count), ones, effective),
-        "dr": (robust if count > 1 else np.full(count, np.nan), ones, effective),
+        "pdis": (np.bincount(session, weights * data.rewards, count), ones * bounded, effective),
+        "dr": (robust, ones * (bounded and count > 1), effective),
         "fqe": (fitted[firsts], ones, float(count)),
     }
     return {name: _estimate(*parts, seed) for name, parts in found.items()}
@@ -211,7 +215,7 @@ def selection(said: Sequence[float | None], truths: Sequence[float]) -> Selectio
     correlation = (
         float(((one - one.mean()) * (other - other.mean())).mean() / spread) if spread else None
     )
-    regret = float(true.max() - true[int(values.argmax())])
+    regret = float(true.max() - true[values == values.max()].mean())  # any of equal ones
     range_ = float(true.max() - true.min())
     return Selection(error, correlation, regret, regret / range_ if range_ else 0.0)
 
@@ -237,8 +241,10 @@ class _Features:
         chosen, expected = [], []
         for rows in self._parts():
             pi = np.asarray(policy.probabilities(self.data.observations[rows]), np.float64)
-            if pi.shape != (rows.stop - rows.start, self.data.n_items) or not np.allclose(
-                pi.sum(1), 1, atol=1e-4
+            if (
+                pi.shape != (rows.stop - rows.start, self.data.n_items)
+                or not np.allclose(pi.sum(1), 1, atol=1e-4)
+                or (pi < 0).any()
             ):
                 raise InvalidArgument(
                     f"The probabilities of a policy are a row for each of {rows.stop - rows.start} "
@@ -380,17 +386,17 @@ def _fixed_point(
 # ------------------------------------------------------------------------------- small parts
 
 
-def _products(
+def _log_products(
     ratios: NDArray[np.float64], lengths: NDArray[np.int64], firsts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """The product of the ratios of a session up to each step."""
+    """The logarithm of the product of the ratios of a session up to each step."""
     with np.errstate(divide="ignore"):
         logs = np.log(ratios)
-    zero = np.cumsum(np.isneginf(logs))
-    sums = np.cumsum(np.where(np.isneginf(logs), 0, logs))
+    none = np.isneginf(logs)
+    sums, zeros = np.cumsum(np.where(none, 0, logs)), np.cumsum(none)
     before = np.repeat(np.concatenate([[0.0], sums])[firsts], lengths)
-    dead = zero > np.repeat(np.concatenate([[0], zero])[firsts], lengths)
-    products: NDArray[np.float64] = np.where(dead, 0.0, np.exp(np.minimum(sums - before, 700.0)))
+    dead = zeros > np.repeat(np.concatenate([[0], zeros])[firsts], lengths)
+    products: NDArray[np.float64] = np.where(dead, -np.inf, sums - before)
     return products
 
 

@@ -110,14 +110,21 @@ def test_doubly_robust_without_a_q_function_is_per_decision(monkeypatch):
 def test_weights_are_products_of_ratios_up_to_a_step():
     ratios = np.array([2.0, 0.5, 3.0, 0.0, 4.0, 5.0])
     lengths = np.array([2, 3, 1])
-    products = off_policy._products(ratios, lengths, np.array([0, 2, 5]))
+    products = np.exp(off_policy._log_products(ratios, lengths, np.array([0, 2, 5])))
     assert products.tolist() == pytest.approx([2, 1, 3, 0, 0, 5])
 
 
 def test_long_sessions_do_not_overflow():
     data = rolled(20, 0, steps=5000)
-    found = estimates(data, Fixed(OTHER))
-    assert all(one.mean is None or np.isfinite(one.mean) for one in found.values())
+    always = replace(
+        data, actions=np.full_like(data.actions, 2), propensities=np.full(100_000, 0.2)
+    )
+    for one, policy in ((data, OTHER), (always, OTHER), (always, LOGGING[::-1])):
+        found = estimates(one, Fixed(policy))
+        numbers = [(e.mean, e.effective) for e in found.values() if e.mean is not None]
+        assert numbers and np.isfinite(numbers).all()
+    assert estimates(always, Fixed(OTHER))["pdis"].mean is None  # 3 to the power of 5,000
+    assert estimates(always, Fixed(OTHER))["snips"].effective == pytest.approx(20)
 
 
 def test_effective_sessions_are_those_that_the_weights_leave():
@@ -206,7 +213,7 @@ def test_data_without_propensities_are_refused(small):
 
 
 def test_probabilities_that_are_none_are_refused():
-    for shares in (np.array([0.5, 0.2, 0.2]), np.array([0.5, 0.5])):
+    for shares in (np.array([0.5, 0.2, 0.2]), np.array([0.5, 0.5]), np.array([1.5, -0.5, 0])):
         with pytest.raises(InvalidArgument, match="sums to 1") as problem:
             estimates(rolled(5, 0), Fixed(shares))
         said(problem)
@@ -244,6 +251,7 @@ def test_selection_is_held_against_the_truth():
     wanted = stats.spearmanr([1, 3, 2, -9], [2, 5, 6, 1]).statistic
     assert found.correlation == pytest.approx(wanted)
     assert selection([None, None], [1.0, 2.0]).error is None
+    assert selection([2.0, 2.0, 1.0], [1.0, 3.0, 2.0]).regret == 1.0  # one of the two
     ties = selection([1.0, 1.0, 2.0], [1.0, 3.0, 2.0])
     assert ties.correlation == pytest.approx(stats.spearmanr([1, 1, 2], [1, 3, 2]).statistic)
     with pytest.raises(InvalidArgument) as problem:
