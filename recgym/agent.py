@@ -14,7 +14,7 @@ from gymnasium import spaces
 from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
-from recgym.errors import InvalidArgument, UnknownName, printable
+from recgym.errors import InvalidArgument, MissingExtra, UnknownName, printable
 
 Infos = Mapping[str, NDArray[Any]]  # a row for each user; empty where only histories are ranked
 Source = Literal["data", "environment", "rules"]  # what an agent learns from; only one is offline
@@ -75,6 +75,8 @@ def load_agent(name: str) -> type[Any]:
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as problem:
+        if home != name:  # it is ours: what it lacks is a library
+            raise MissingExtra(f"The agent '{name}'", name.partition("-")[0]) from None
         raise InvalidArgument(
             f"The agent '{printable(name)}' cannot be loaded ({problem}). Name it as "
             "package.module:Class, and have its packages installed."

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from recgym.agent import agent_names, load_agent, options_of
 from recgym.benchmarks import BENCHMARKS, Benchmark, benchmark_named
-from recgym.errors import InvalidArgument
+from recgym.errors import InvalidArgument, MissingExtra
 from recgym.evaluation.closed_loop import USERS
 from recgym.evaluation.intervals import CLAIMED, holm, paired
 from recgym.evaluation.predictions import Predictions
@@ -50,8 +50,8 @@ def _agents(options: _Agents) -> None:
     for name in agent_names():
         try:
             agent = load_agent(name)
-        except InvalidArgument:
-            table.add_row(name, "", "(its extra is not installed)")
+        except MissingExtra as problem:
+            table.add_row(name, "", plain(str(problem)))
             continue
         about = (inspect.getdoc(agent) or "").partition("\n\n")[0].replace("\n", " ")
         table.add_row(name, getattr(agent, "learns_from", "data"), plain(about))

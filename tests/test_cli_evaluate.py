@@ -125,3 +125,23 @@ def test_options_are_json_or_text():
     with pytest.raises(InvalidArgument) as found:
         _config(("neighbours",))
     said(found)
+
+
+def test_agents_of_a_library_that_is_missing_name_its_extra():
+    script = """
+import sys
+sys.modules["d3rlpy"] = sys.modules["stable_baselines3"] = None
+import recgym.agent
+for name in ("d3rlpy-cql", "sb3-ppo"):
+    try:
+        recgym.agent.load_agent(name)
+    except recgym.RecGymError as problem:
+        print(problem)
+from recgym.cli import run
+run(["agents"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second, *table = done.stdout.splitlines()
+    assert "pip install 'recgym[d3rlpy]'" in first and "pip install 'recgym[sb3]'" in second
+    assert any("vsknn" in line for line in table)
