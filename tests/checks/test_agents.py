@@ -157,7 +157,7 @@ def test_rounding_is_no_fault():
 
 
 def test_an_agent_of_torch_passes_and_torchs_generator_is_watched():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="the generator of torch is checked where torch is")
 
     class Network(Toy):
         def fit(self, train, validation=None, env=None):
