@@ -21,6 +21,7 @@ from ..sentences import said
 
 pytestmark = [
     pytest.mark.d3rlpy,
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:`eval_env` is set to None:UserWarning"),  # Minari's advice
     pytest.mark.filterwarnings("ignore:env_spec is None:UserWarning"),
 ]
@@ -31,16 +32,6 @@ SMALL = {
 }  # fmt: skip
 QUICK = {"steps": 5, "batch_size": 16, "size": 8}
 ITEMS, LENGTH = 12, 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -19,21 +19,11 @@ from recgym.rollouts import collect
 
 from ..sentences import said
 
-pytestmark = pytest.mark.sb3
+pytestmark = [pytest.mark.sb3, pytest.mark.usefixtures("one_thread")]
 
 STATIC = "recgym/OracleStatic-v0"
 SMALL = {"n_items": 30, "n_topics": 5, "n_liked": 1, "fresh": 5, "history": 10, "steps": 20}
 QUICK = {"steps": 64, "users": 8, "rollout": 8, "batch_size": 32, "epochs": 2, "size": 8}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
