@@ -23,6 +23,10 @@ test-all: $(VENV)/test-all  ## the long tests: kills, Spark (needs Java 17)
 check: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	rm -rf build/types && mkdir -p build/types/recgym  # as installed: one package
+	ln -s $(CURDIR)/recgym/* build/types/recgym/
+	ln -s $(CURDIR)/agents build/types/recgym/agents
+	ln -s $(CURDIR)/datasets/prepare build/types/recgym/datasets
 	$(BIN)/mypy
 
 speed: $(VENV)/test  ## every speed claim, as JSON lines

@@ -8,6 +8,7 @@ RecGymError (a gymnasium.error.Error)
 ├── BadSubmission    a file of the leaderboard breaks its rules
 ├── NothingLeft      filters, splits or windows leave nothing to build
 ├── InvalidArgument  a value given by the caller cannot be used (also a ValueError)
+├── Diverged         a training has left the numbers that can be computed with
 ├── NotReset         an environment is asked for a step outside an episode
 ├── CheckFailed      an environment, a dataset or an agent breaks its contract
 ├── UnknownName      no log, source or protocol of that name; close names are suggested
@@ -54,6 +55,10 @@ class NothingLeft(RecGymError):
 
 class InvalidArgument(RecGymError, ValueError):
     """Raised when a value given by the caller cannot be used."""
+
+
+class Diverged(RecGymError):
+    """Raised when a training has left the numbers that can be computed with."""
 
 
 class NotReset(RecGymError, gymnasium.error.ResetNeeded):

@@ -2,13 +2,14 @@
 
 import copy
 import json
+import math
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recgym.agent import Source
-from recgym.errors import InvalidArgument, printable
+from recgym.errors import InvalidArgument, UnknownName, printable
 
 _FILE = "agent.safetensors"  # weights; what rebuilds their network is JSON in its header
 _TOGETHER = 2**24  # scores that are computed at once
@@ -36,16 +37,14 @@ class NetworkAgent:
 
     learns_from: ClassVar[Source] = "data"
 
+    from_zero: ClassVar[frozenset[str]] = frozenset()  # whole numbers that may be 0
+
     def __post_init__(self) -> None:
-        """Refuse options that count nothing; have learned nothing."""
+        """Refuse options that mean nothing; have learned nothing."""
+        hints = get_type_hints(type(self))
         for option in fields(self):
-            value = getattr(self, option.name)
-            counts = option.type is int and option.name != "seed"
-            if counts and (not isinstance(value, int) or value < 1):
-                raise InvalidArgument(
-                    f"{option.name} is a whole number from 1 on, and {printable(repr(value))} was "
-                    "given."
-                )
+            least = 0 if option.name in self.from_zero | {"seed"} else 1
+            _check_option(option.name, getattr(self, option.name), hints[option.name], least)
         self._network: nn.Module | None = None
 
     def fit(
@@ -141,6 +140,21 @@ class NetworkAgent:
                 "other items: ask it about the catalogue that it knows."
             )
         return seen
+
+
+def _check_option(name: str, value: Any, kind: Any, least: int) -> None:
+    """Refuse an option that is not of its kind."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UnknownName(name, str(value), map(str, get_args(kind)))
+        return
+    fits, wanted = {
+        int: (type(value) is int and value >= least, f"a whole number from {least} on"),
+        float: (type(value) in (int, float) and math.isfinite(value), "a finite number"),
+        bool: (type(value) is bool, "True or False"),
+    }.get(kind, (True, ""))
+    if not fits:
+        raise InvalidArgument(f"{name} is {wanted}, and {printable(repr(value))} was given.")
 
 
 class Histories(nn.Module):

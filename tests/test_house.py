@@ -33,6 +33,7 @@ ALLOWED = {
     "recgym.errors": set(),
     "recgym.log": set(),
     "recgym.home": {"recgym.log"},
+    "recgym.runs": {"recgym.home"},
     "recgym.engine": set(),
     "recgym.raw": set(),
     "recgym.kinds": {"recgym.engine"},
@@ -134,7 +135,12 @@ ALLOWED = {
     "recgym.agents": {
         "recgym.agent", "recgym.log", "recgym.minari_format", "recgym.simulator", "recgym.shop",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
-        "recgym.networks", "recgym.sb3",
+        "recgym.networks", "recgym.runs", "recgym.sb3",
+        # shared by agents; an agent imports another one only where its paper extends it
+        *(f"recgym.agents.{shared}" for shared in (
+            "batches", "checkpoint", "encoders", "heads", "learner", "recommender", "warmup",
+        )),
+        "recgym.agents.snqn", "recgym.agents.sqn",
     },
 }  # fmt: skip
 

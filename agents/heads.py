@@ -1,0 +1,136 @@
+"""Linear heads over all items."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+
+class ItemHead(nn.Module):
+    """A number for each item, linear in the state: `state @ weight.T + bias`.
+
+    It begins Glorot-uniform with a zero bias, as in Xin et al. (2020); tied to a table of
+    embeddings, it has no weight of its own.
+    """
+
+    def __init__(self, size: int, n_items: int, table: nn.Embedding | None = None) -> None:
+        """Make the weights; the rows of a table after the items, such as the pad, are left out."""
+        super().__init__()
+        self.n_items, self.tied = n_items, table is not None
+        self._weight = nn.Parameter(torch.empty(n_items, size)) if table is None else table.weight
+        self.bias = nn.Parameter(torch.zeros(n_items))
+        if table is None:
+            nn.init.xavier_uniform_(self._weight)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """(items, size)."""
+        return self._weight[: self.n_items] if self.tied else self._weight
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        """(batch, items)."""
+        return functional.linear(state, self.weight, self.bias)
+
+    def of(self, state: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """(batch, k): the numbers of some items, k for each state, without those of all."""
+        flat = items.flatten()  # index_select: on a CPU its gradient is summed in order
+        rows = self._weight.index_select(0, flat).view(*items.shape, -1)  # (batch, k, size)
+        biases = self.bias.index_select(0, flat).view(items.shape)
+        return (state[:, None] * rows).sum(2) + biases
+
+    @torch.no_grad()
+    def best(self, state: torch.Tensor) -> torch.Tensor:
+        """(batch,): the item with the highest number, the first of equal ones."""
+        state = state.to(self.weight.dtype)
+        best = torch.empty(len(state), dtype=torch.long, device=state.device)
+        buffer = _buffer(state, self.n_items)
+        for begin in range(0, len(state), len(buffer)):
+            part = slice(begin, begin + len(buffer))
+            numbers = _numbers(state[part], self.weight, self.bias, buffer)
+            if numbers.device.type == "cpu":  # NumPy's is several times as fast
+                best[part] = torch.from_numpy(numbers.numpy().argmax(1))
+            else:
+                best[part] = numbers.argmax(1)
+        return best
+
+    def cross_entropy(
+        self, state: torch.Tensor, items: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """-log softmax(state)_item: its mean, weighted, to descend; and that of each row.
+
+        The weights, and the numbers of each row, have no gradient.
+        """
+        state = state.to(self._weight.dtype)
+        shares = (state.new_ones(len(state)) if weights is None else weights.to(state)) / len(state)
+        learns = torch.is_grad_enabled()
+        both = _CrossEntropy.apply(state, self._weight, self.bias, items, shares, learns)  # type: ignore[no-untyped-call]
+        return both[0], both[1]
+
+
+CHUNK_ROWS = 128  # with fewer states at a time, the gradient of the weights is summed too often
+CHUNK_CELLS = {"cpu": 1 << 20, "cuda": 1 << 26}  # with few items, as many as stay in the cache
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The weighted mean of -log softmax, by chunks of states.
+
+    Going forward makes the gradients too, while a chunk's softmax is in the cache: what is to be
+    descended is a scalar, so going back only scales them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        state: torch.Tensor,
+        table: torch.Tensor,
+        bias: torch.Tensor,
+        items: torch.Tensor,
+        shares: torch.Tensor,
+        learns: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        each = torch.empty_like(shares)
+        to_state, to_table, to_bias = (
+            torch.zeros_like(tensor) if learns and needed else None
+            for tensor, needed in zip((state, table, bias), ctx.needs_input_grad, strict=False)
+        )
+        weight = table[: len(bias)]
+        buffer = _buffer(state, len(bias))
+        for begin in range(0, len(state), len(buffer)):
+            part = slice(begin, begin + len(buffer))
+            states, share = state[part], shares[part]
+            chosen = torch.arange(len(states), device=state.device), items[part]
+            numbers = _numbers(states, weight, bias, buffer)
+            below_top = numbers.amax(1) - numbers[chosen]
+            chances = torch.softmax(numbers, 1, out=numbers)
+            each[part] = below_top - chances.amax(1).log()  # the top's chance is 1 / sum exp
+            chances[chosen] -= 1  # now the gradient of each row
+            if to_state is not None:
+                torch.mm(chances, weight, out=to_state[part]).mul_(share[:, None])
+            if to_table is not None:
+                to_table[: len(bias)].addmm_(chances.T, states * share[:, None])
+            if to_bias is not None:
+                to_bias.addmv_(chances.T, share)
+        ctx.save_for_backward(to_state, to_table, to_bias)
+        ctx.mark_non_differentiable(each)
+        return (shares * each).sum(), each
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradients = (None if saved is None else scale * saved for saved in ctx.saved_tensors)
+        return *gradients, None, None, None
+
+
+def _buffer(state: torch.Tensor, n_items: int) -> torch.Tensor:
+    """(rows, items): where the numbers of a chunk of states go; fresh memory costs page faults."""
+    rows = max(CHUNK_ROWS, CHUNK_CELLS.get(state.device.type, 0) // n_items)
+    return state.new_empty(max(1, min(rows, len(state))), n_items)
+
+
+def _numbers(
+    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, buffer: torch.Tensor
+) -> torch.Tensor:
+    """(states, items): as of a linear layer, in the buffer; autocast leaves it as precise."""
+    return torch.addmm(bias, states, weight.T, out=buffer[: len(states)])

@@ -1,0 +1,92 @@
+"""Proxies in the place of the TD loss: Labarca Silva et al., ICML 2024.
+
+They ask whether reinforcement learning helps, or any second task on the same encoder would: an
+agent that does not beat them has shown no effect of it.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from recgym.agents.batches import Batch, Steps
+from recgym.agents.learner import Terms
+from recgym.agents.recommender import Plan, Recommender
+from recgym.agents.sqn import SQN, half_squares
+
+
+@dataclass
+class Hist(SQN):
+    """SQN whose values are to say how much a user has done so far, in place of what it earns."""
+
+    def prepare(self, data: Steps) -> None:
+        super().prepare(data)
+        self.most = max(1, int(data.before.max()))
+
+    def auxiliary(
+        self,
+        network: Recommender,
+        other: Recommender,
+        batch: Batch,
+        state: torch.Tensor,
+        values: torch.Tensor,
+    ) -> Terms:
+        """(steps before / most of them - Q(s, a))^2 / 2."""
+        return {"proxy": half_squares(self.told(batch) / self.most - values[:, 0])}
+
+    def told(self, batch: Batch) -> torch.Tensor:
+        """(batch,): what values are to say, up to the most."""
+        return batch.before
+
+
+@dataclass
+class Fut(Hist):
+    """SQN whose values are to say how much a user will still do, in place of what it earns."""
+
+    def told(self, batch: Batch) -> torch.Tensor:
+        return batch.after
+
+
+@dataclass
+class Cat(SQN):
+    """SQN that tells what a user does now and next, of all pairs, in place of what it earns."""
+
+    def prepare(self, data: Steps) -> None:
+        super().prepare(data)
+        self.kinds = int(data.behaviours.max()) + 1
+
+    def plan(self, data: Steps) -> Plan:
+        plan = super().plan(data)
+        return replace(plan, heads={**plan.heads, "pairs": self.kinds * (self.kinds + 1)})
+
+    def auxiliary(
+        self,
+        network: Recommender,
+        other: Recommender,
+        batch: Batch,
+        state: torch.Tensor,
+        values: torch.Tensor,
+    ) -> Terms:
+        """-log softmax of the pair; nothing comes after the last step, which is a kind, too."""
+        pairs = batch.behaviours * (self.kinds + 1) + batch.next_behaviours + 1
+        return {"proxy": network.head("pairs").cross_entropy(state, pairs)[0]}
+
+
+@dataclass
+class Eval(SQN):
+    """SQN that learns what the log's own next action is worth, not what the best would be."""
+
+    def auxiliary(
+        self,
+        network: Recommender,
+        other: Recommender,
+        batch: Batch,
+        state: torch.Tensor,
+        values: torch.Tensor,
+    ) -> Terms:
+        """(r + discount Q'(s', a') - Q(s, a))^2 / 2, without a' where the log has none."""
+        with self.judging(other):
+            state_after = other.state(batch.next_seen)
+            following = other.head("q").of(state_after, batch.next_actions[:, None])[:, 0]
+        known = (1 - batch.over) * (1 - batch.last)
+        target = batch.rewards + self.discount * known * following
+        return {"td": half_squares(target - values[:, 0])}
