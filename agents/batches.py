@@ -70,21 +70,23 @@ class Steps:
                 f"{dataset.id} has no step to learn from: check how it was filtered or exported."
             )
         windows = [part.observations(observed) for part in parts]
-        self.items = np.concatenate([view.items(part) for part in windows])  # (states, length)
+        self.items = _joined([view.items(part) for part in windows])  # (states, length)
         self.answers, self.kinds = None, 0  # how many answers are told apart
+        self.actions = np.concatenate([part.actions(acted) for part in parts]).astype(np.int64)
+        whole: list[tuple[str, NDArray[Any], int]] = [
+            ("histories", self.items, self.n_items), ("actions", self.actions, self.n_items - 1)
+        ]  # fmt: skip
         if "responses" in view.parts:
             answers = view.parts["responses"]
-            self.answers = np.concatenate([part[:, answers] for part in windows])
+            self.answers = _joined([part[:, answers] for part in windows])
             self.kinds = int(observed.high[answers].max()) + 1
-        self.actions = np.concatenate([part.actions(acted) for part in parts]).astype(np.int64)
-        for what, found, most in (
-            ("actions", self.actions, view.n_items - 1), ("histories", self.items, view.n_items)
-        ):  # fmt: skip
+            whole.append(("responses", self.answers, self.kinds - 1))
+        for what, found, most in whole:
             if found.min() < 0 or found.max() > most:
                 wrong = found.max() if found.max() > most else found.min()
                 raise BadDataset(
-                    f"{dataset.id} has {view.n_items:,} items, numbered from 0, and its {what} "
-                    f"name item {wrong:,}: make the dataset anew."
+                    f"The {what} of {dataset.id} go from 0 to {most:,}, and {wrong:,} is among "
+                    "them: make the dataset anew."
                 )
         self.rewards = np.concatenate([part.at_steps("rewards") for part in parts])
         self.rewards = self.rewards.astype(np.float32)
@@ -162,12 +164,19 @@ class Steps:
         moved = np.zeros(len(self), np.int64)
         within = np.flatnonzero(~self.last)
         states = self.states[within]
-        moved[within + 1] = (self.items[states] != self.items[states + 1]).any(1)
+        for seen in (self.items, self.answers):
+            if seen is not None:
+                moved[within + 1] |= (seen[states] != seen[states + 1]).any(1)
         moves, first = np.cumsum(moved), self.before == 0
         return np.asarray(moves - np.repeat(moves[first], self.after[first] + 1))
 
     def chunked(self, rows: NDArray[np.int64], stride: int) -> "Chunked":
         """Steps, in order, that are seen in common windows: one for each `stride` moves of it."""
+        if not len(rows):
+            raise InvalidArgument(
+                "Nothing that is imitated was done after a history, so no window tells of it: "
+                "train on longer sessions, or with imitate='all'."
+            )
         last = self.moves[np.flatnonzero(self.last)][self.episodes[rows]]
         group = (last - self.moves[rows]) // stride
         begins = np.flatnonzero(
@@ -220,12 +229,17 @@ def seen_of(items: torch.Tensor, answers: torch.Tensor | None, pad: int) -> Seen
     return Seen(items, (items != pad).sum(1).clamp(min=1), answers)
 
 
+def _joined(parts: list[NDArray[Any]]) -> NDArray[np.int32]:
+    """Windows of all episodes as one array."""
+    return np.concatenate(parts).astype(np.int32, copy=False)
+
+
 def _view(dataset: MinariDataset) -> View:
-    view = View.of(dataset)
-    if not isinstance(dataset.observation_space, spaces.Box):
+    view, space = View.of(dataset), dataset.observation_space
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.integer):
         raise InvalidArgument(
-            f"Networks see flat observations, and those of {dataset.id} are "
-            f"{printable(repr(dataset.observation_space))}: make the dataset without the option "
-            "that shows dictionaries."
+            f"Networks see flat observations of whole numbers, and those of {dataset.id} are "
+            f"{printable(repr(space))}: make the dataset without the option that shows "
+            "dictionaries."
         )
     return view

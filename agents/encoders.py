@@ -101,20 +101,39 @@ class SASRec(Encoder):
         self.inner, self.outer = (_dense(nn.Linear(d, d)) for _ in range(2))
         self.register_buffer("later", torch.ones(length, length).triu(1).bool(), persistent=False)
 
+    def forward(
+        self, items: torch.Tensor, lengths: torch.Tensor, answers: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(batch, width): the last item that counts is the only one whose state is made."""
+        steps, there = self.embedded(items, lengths, answers)
+        last = torch.arange(len(steps), device=steps.device)[:, None], lengths[:, None] - 1
+        return self._block(steps[last], there[last], steps, ~there.transpose(1, 2))[:, 0]
+
     def every(
         self, items: torch.Tensor, lengths: torch.Tensor, answers: torch.Tensor | None = None
     ) -> torch.Tensor:
         steps, there = self.embedded(items, lengths, answers)
-        steps = self.dropout(steps + self.places.weight) * there
-        queries = self.normed[0](steps)
+        return self._block(steps, there, steps, self.later | ~there.transpose(1, 2))
+
+    def embedded(
+        self, items: torch.Tensor, lengths: torch.Tensor, answers: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As of any encoder, with their places."""
+        steps, there = super().embedded(items, lengths, answers)
+        return self.dropout(steps + self.places.weight) * there, there
+
+    def _block(
+        self, asking: torch.Tensor, there: torch.Tensor, steps: torch.Tensor, hidden: torch.Tensor
+    ) -> torch.Tensor:
+        """The states of the steps that ask, are there, and look at all that is not hidden."""
+        queries = self.normed[0](asking)
         scores = self.query(queries) @ self.key(steps).transpose(1, 2) * self.width**-0.5
-        scores = scores.masked_fill(self.later | ~there.transpose(1, 2), _FAR)
+        scores = scores.masked_fill(hidden, _FAR)  # (batch, asking, length)
         attended = self.dropout(scores.softmax(2)) @ self.value(steps) * there
         normed = self.normed[1](attended + queries)
         inner = self.dropout(functional.relu(self.inner(normed)))
-        steps = (self.dropout(self.outer(inner)) + normed) * there
-        last: torch.Tensor = self.normed[2](steps)
-        return last
+        states: torch.Tensor = self.normed[2]((self.dropout(self.outer(inner)) + normed) * there)
+        return states
 
 
 class Caser(Encoder):

@@ -54,7 +54,9 @@ class Modern(Supervised):
         network = self.networks[0]
 
         def loss() -> Terms:
-            states = network.encoder.every(*chunks.seen)[chunks.windows, chunks.places]
+            steps = network.encoder.every(*chunks.seen)
+            places = chunks.windows * steps.shape[1] + chunks.places
+            states = steps.flatten(0, 1).index_select(0, places)  # its gradient is deterministic
             head = network.head("supervised")
             return {"supervised": head.cross_entropy(states, chunks.actions)[0]}
 

@@ -21,7 +21,8 @@ class WarmedUp(Learner):
         return "warm since" in self.memory
 
     def renewed(self) -> float | None:
-        planned = self.warmup_steps or (self.steps if self.validated else self.steps // 2)
+        stalls = self.validated and self.patience
+        planned = self.warmup_steps or (self.steps if stalls else self.steps // 2)
         if self.warm or not ("stalled" in self.memory or self.at >= planned):
             return None
         self.memory["warm since"] = self.at

@@ -76,7 +76,9 @@ def load_agent(name: str) -> type[Any]:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as problem:
         if home != name:  # it is ours: what it lacks is a library
-            raise MissingExtra(f"The agent '{name}'", name.partition("-")[0]) from None
+            library = name.partition("-")[0]
+            extra = library if library in ("d3rlpy", "sb3") else "agents"
+            raise MissingExtra(f"The agent '{name}'", extra) from None
         raise InvalidArgument(
             f"The agent '{printable(name)}' cannot be loaded ({problem}). Name it as "
             "package.module:Class, and have its packages installed."
@@ -127,6 +129,27 @@ def made(agent: type[Any], config: Mapping[str, Any], seed: int) -> Any:
             f"{home_of(agent)} cannot be made: {printable(str(problem))}. Its options are "
             f"{', '.join(known) or 'none'}."
         ) from None
+
+
+def taught(
+    agent: Any,
+    train: MinariDataset,
+    validation: MinariDataset | None = None,
+    env: gymnasium.Env[Any, Any] | None = None,
+    run: Any = None,
+) -> Any:
+    """An agent that has learned: itself, or what its `fit` returns.
+
+    A run, which keeps metrics and checkpoints, is for agents whose `fit` takes one.
+    """
+    more = {"run": run} if run is not None and takes_run(type(agent)) else {}
+    returned = agent.fit(train, validation, env, **more)
+    return agent if returned is None else returned
+
+
+def takes_run(agent: type[Any]) -> bool:
+    """Does its training keep metrics and checkpoints, where it is told to?"""
+    return "run" in inspect.signature(agent.fit).parameters
 
 
 def training_data(train: MinariDataset, validation: MinariDataset | None = None) -> None:

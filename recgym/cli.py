@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import gymnasium
 
-from recgym import __version__, cli_data, cli_envs, cli_evaluate, cli_leaderboard
+from recgym import (
+    __version__,
+    cli_data,
+    cli_envs,
+    cli_evaluate,
+    cli_leaderboard,
+    cli_suite,
+    cli_train,
+)
 from recgym.terminal import ERR, Command, chosen, plain
 
 
@@ -37,6 +45,6 @@ def run(words: Sequence[str]) -> None:
     verbs: dict[str, tuple[str, Command]] = {
         "data": ("logs and datasets: build them, look at them, judge them", cli_data.run)
     }
-    verbs |= cli_envs.COMMANDS | cli_evaluate.COMMANDS
+    verbs |= cli_envs.COMMANDS | cli_train.COMMANDS | cli_evaluate.COMMANDS | cli_suite.COMMANDS
     verbs["leaderboard"] = ("submissions: make, check, recompute, reproduce", cli_leaderboard.run)
     chosen("recgym", verbs, words)

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,6 +26,13 @@ from recgym.errors import InvalidArgument, UnknownName, printable
 
 _FILE = "agent.safetensors"  # weights; what rebuilds their network is JSON in its header
 _TOGETHER = 2**24  # scores that are computed at once
+_POSITIVE = (lambda value: value > 0, "a number above 0")
+_SENSIBLE: dict[str, tuple[Callable[[float], bool], str]] = {  # options, whatever agent has them
+    "dropout": (lambda value: 0 <= value < 1, "a share from 0 on, below 1"),
+    "discount": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    "learning_rate": _POSITIVE,
+    "second_learning_rate": _POSITIVE,
+}
 
 
 @dataclass
@@ -148,11 +155,15 @@ def _check_option(name: str, value: Any, kind: Any, least: int) -> None:
         if value not in get_args(kind):
             raise UnknownName(name, str(value), map(str, get_args(kind)))
         return
+    number = type(value) in (int, float) and math.isfinite(value)
     fits, wanted = {
         int: (type(value) is int and value >= least, f"a whole number from {least} on"),
-        float: (type(value) in (int, float) and math.isfinite(value), "a finite number"),
+        float: (number, "a finite number"),
         bool: (type(value) is bool, "True or False"),
     }.get(kind, (True, ""))
+    if kind is float and name in _SENSIBLE:
+        sensible, wanted = _SENSIBLE[name]
+        fits = number and sensible(value)
     if not fits:
         raise InvalidArgument(f"{name} is {wanted}, and {printable(repr(value))} was given.")
 

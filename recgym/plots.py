@@ -4,6 +4,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,12 @@ from recgym.log import SPLITS, InteractionLog
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito (2008): distinct for every kind of colour vision.
-_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-_INK, _PALE = "#333333", "#BBBBBB"
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+INK, _PALE = "#333333", "#BBBBBB"
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
@@ -46,6 +48,19 @@ _METADATA: dict[str, dict[str, Any]] = {
 def plot_log(log: InteractionLog, file: str | os.PathLike[str]) -> Path:
     """Draw session lengths, item popularity, behaviours over time and rewards into one file."""
     file = Path(file)
+    with drawing(file, (12, 8)) as figure:
+        figure.suptitle(_title(log), fontsize=15)
+        lengths, popularity, behaviours, rewards = figure.subplots(2, 2).flat
+        _draw_lengths(lengths, log)
+        _draw_popularity(popularity, log)
+        _draw_behaviours(behaviours, log)
+        _draw_rewards(rewards, log)
+    return file
+
+
+@contextmanager
+def drawing(file: Path, size: tuple[float, float]) -> Iterator["Figure"]:
+    """A figure of so many inches in our style, which is in the file when the block has ended."""
     if file.suffix.lower() not in SUFFIXES:
         raise InvalidArgument(
             f"A plot ends in {', '.join(SUFFIXES)}, and {file.name!r} does not. Rename it."
@@ -58,16 +73,11 @@ def plot_log(log: InteractionLog, file: str | os.PathLike[str]) -> Path:
         raise MissingExtra("Plotting", "plots") from None
 
     with matplotlib.style.context(["default", _STYLE]):  # whatever the caller's style is
-        figure = Figure(figsize=(12, 8), dpi=100)
+        figure = Figure(figsize=size, dpi=100)
         FigureCanvasAgg(figure)
         figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.15, wspace=0.04, hspace=0.06)
-        figure.suptitle(_title(log), fontsize=15)
-        lengths, popularity, behaviours, rewards = figure.subplots(2, 2).flat
-        _draw_lengths(lengths, log)
-        _draw_popularity(popularity, log)
-        _draw_behaviours(behaviours, log)
-        _draw_rewards(rewards, log)
-        return _write(figure, file)
+        yield figure
+        _write(figure, file)
 
 
 def _title(log: InteractionLog) -> str:
@@ -89,7 +99,7 @@ def _draw_lengths(axes: "Axes", log: InteractionLog) -> None:
     width = int(last - lengths.min()) // 40 + 1
     edges = np.arange(lengths.min(), int(last) + width + 1, width)
     counts, _ = np.histogram(lengths, edges)
-    axes.bar(edges[:-1] + (width - 1) / 2, counts, 0.92 * width, color=_PALETTE[0])
+    axes.bar(edges[:-1] + (width - 1) / 2, counts, 0.92 * width, color=PALETTE[0])
     axes.set(title="How long are sessions?", xlabel="rows in the session", ylabel="sessions")
     axes.locator_params(axis="x", integer=True)
     axes.margins(y=0.2)
@@ -99,8 +109,8 @@ def _draw_lengths(axes: "Axes", log: InteractionLog) -> None:
         axes.set(xlim=(0, 2), xticks=[1])
         axes.legend([], title="every session is one row: a bandit")
         return
-    axes.axvline(median, color=_INK, lw=1.5, label=f"median {median:,g}")
-    axes.axvline(long, color=_INK, ls="--", lw=1.5, label=f"90th percentile {long:,.0f}")
+    axes.axvline(median, color=INK, lw=1.5, label=f"median {median:,g}")
+    axes.axvline(long, color=INK, ls="--", lw=1.5, label=f"90th percentile {long:,.0f}")
     beyond = int((lengths >= edges[-1]).sum())
     title = f"{beyond:,} longer ones, up to {lengths.max():,}, not shown" if beyond else None
     box = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}
@@ -129,7 +139,7 @@ def _draw_popularity(axes: "Axes", log: InteractionLog) -> None:
         label = f"{SPLITS[code]}: the top 1% ({head:,}) hold {top:.0%} of events"
         places = _log_places(len(counts))
         axes.plot(
-            places + 1, counts[places], color=_PALETTE[code // 2], ls=dashes, lw=2.5, label=label
+            places + 1, counts[places], color=PALETTE[code // 2], ls=dashes, lw=2.5, label=label
         )
     axes.set_ylim(0.8, 8 * axes.get_ylim()[1])
     for axis in (axes.xaxis, axes.yaxis):
@@ -176,7 +186,7 @@ def _draw_behaviours(axes: "Axes", log: InteractionLog) -> None:
     axes.yaxis.set_major_formatter("{x:,.0f}")
     for name, cut in zip(("validation", "test"), log.manifest.cuts, strict=False):
         place: Any = np.datetime64(cut, "us")
-        axes.axvline(place, color=_INK, ls="--", lw=1.2)
+        axes.axvline(place, color=INK, ls="--", lw=1.2)
         axes.annotate(
             name,
             (place, 1),
@@ -208,7 +218,7 @@ def _draw_rewards(axes: "Axes", log: InteractionLog) -> None:
     earned = sums / np.abs(sums).sum() if sums.any() else sums
     places = np.arange(len(names))
     axes.barh(places - 0.2, shares, 0.38, color=_PALE, label="of rows")
-    axes.barh(places + 0.2, earned, 0.38, color=_INK, label="of the reward")
+    axes.barh(places + 0.2, earned, 0.38, color=INK, label="of the reward")
     reaches = np.maximum(np.maximum(shares, earned), 0)
     for place, reach, size, total in zip(places, reaches, sizes, sums, strict=True):
         axes.annotate(
@@ -232,8 +242,8 @@ def _draw_rewards(axes: "Axes", log: InteractionLog) -> None:
 
 def _colours(names: list[str]) -> list[Any]:
     """Distinct colours for a few behaviours, a scale of one for levels of rating."""
-    if len(names) <= len(_PALETTE):
-        return list(_PALETTE[: len(names)])
+    if len(names) <= len(PALETTE):
+        return list(PALETTE[: len(names)])
     from matplotlib import colormaps
 
     return list(colormaps["cividis"](np.linspace(0, 1, len(names))))

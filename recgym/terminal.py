@@ -2,13 +2,24 @@
 
 import difflib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
 Command = Callable[[Sequence[str]], None]
 OUT = Console(emoji=False)
@@ -32,6 +43,61 @@ def bars() -> Iterator[Callable[[str, float | None], None]]:
                 bars.update(tasks[stage], total=1, completed=share)
 
         yield show
+
+
+@contextmanager
+def bar(title: str, every: float = 30.0) -> Iterator[Callable[[float, str], None]]:
+    """A bar on standard error with the time left, and what is said under it.
+
+    Where nobody watches it is a line, no oftener than every so many seconds.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(None, table_column=Column(ratio=1)),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("·"),
+        TimeRemainingColumn(),
+        TextColumn("left, at most"),
+    )
+    watched = ERR.is_terminal
+    first: tuple[float, float] | None = None  # when the first share was said, and which
+    printed = -every
+    with _Told(*columns, console=ERR, transient=True, expand=True, disable=not watched) as told:
+        task = told.add_task(plain(title), total=None)
+
+        def show(share: float, said: str) -> None:
+            nonlocal first, printed
+            now = time.monotonic()
+            first = first or (now, share)
+            if watched:
+                told.said = said
+                told.update(task, total=1, completed=share)
+            elif now - printed >= every:
+                passed, gained = now - first[0], share - first[1]
+                left = f", {_clock((1 - share) * passed / gained)} left at most" if gained else ""
+                line = f"{title}: {share:.0%}{left}; {said}"
+                ERR.print(line, markup=False, highlight=False, soft_wrap=True)
+                printed = now
+
+        yield show
+
+
+class _Told(Progress):
+    """A bar with a line under it."""
+
+    said = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        if self.said:
+            yield Text(f"  {self.said}", style="dim")
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 def command(act: Callable[[Any], None], group: str = "recgym") -> Command:

@@ -92,6 +92,7 @@ ALLOWED = {
         "recgym.evaluation.predictions", "recgym.evaluation.ranking",
         "recgym.evaluation.report", "recgym.evaluation.scoring", "recgym.evaluation.tasks",
         "recgym.export", "recgym.home", "recgym.log", "recgym.minari_format", "recgym.rollouts",
+        "recgym.runs",
     },
     "recgym.leaderboard": {
         "recgym", "recgym.agent", "recgym.benchmarks", "recgym.envs", "recgym.envs.frozen",
@@ -103,10 +104,26 @@ ALLOWED = {
     },
     "recgym.diagnose": {"recgym.log"},
     "recgym.plots": {"recgym.log"},
+    "recgym.curves": {"recgym.plots", "recgym.runs"},
+    "recgym.suite": {
+        "recgym", "recgym.agent", "recgym.benchmarks", "recgym.evaluation.closed_loop",
+        "recgym.evaluation.intervals", "recgym.evaluation.predictions",
+        "recgym.evaluation.report", "recgym.evaluation.scoring", "recgym.evaluation.tasks",
+        "recgym.home", "recgym.log",
+    },
     "recgym.terminal": set(),
     "recgym.cli": {
         "recgym", "recgym.cli_data", "recgym.cli_envs", "recgym.cli_evaluate",
-        "recgym.cli_leaderboard", "recgym.terminal",
+        "recgym.cli_leaderboard", "recgym.cli_train", "recgym.terminal",
+    },
+    "recgym.cli_train": {
+        "recgym", "recgym.agent", "recgym.cli_evaluate", "recgym.curves", "recgym.envs",
+        "recgym.evaluation.report", "recgym.log", "recgym.minari_format", "recgym.rollouts",
+        "recgym.runs", "recgym.terminal",
+    },
+    "recgym.cli_suite": {
+        "recgym.agent", "recgym.evaluation.intervals", "recgym.evaluation.report",
+        "recgym.leaderboard.submission", "recgym.suite", "recgym.terminal",
     },
     "recgym.cli_evaluate": {
         "recgym.agent", "recgym.benchmarks", "recgym.evaluation.closed_loop",
@@ -138,7 +155,8 @@ ALLOWED = {
         "recgym.networks", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it
         *(f"recgym.agents.{shared}" for shared in (
-            "batches", "checkpoint", "encoders", "heads", "learner", "recommender", "warmup",
+            "batches", "checkpoint", "encoders", "heads", "learner", "recommender", "validation",
+            "warmup",
         )),
         "recgym.agents.snqn", "recgym.agents.sqn",
     },

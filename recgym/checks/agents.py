@@ -19,7 +19,7 @@ from gymnasium import spaces
 from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
-from recgym.agent import Source, View, has_chance, load_agent, made, training_data
+from recgym.agent import Source, View, has_chance, load_agent, made, taught, training_data
 from recgym.checks.faults import (
     GENERATORS,
     Generators,
@@ -158,9 +158,9 @@ class _Trial:
         agent = self.new()
         env = train.recover_environment() if self.source == "environment" else None
         with watched(_generators()) as touched, env or nullcontext():
-            returned = agent.fit(train, validation, env)
+            learned = taught(agent, train, validation, env)
         self.touched += touched
-        return agent if returned is None else returned
+        return learned
 
     def loaded(self) -> Any:
         """One as it was saved, that was asked nothing yet."""

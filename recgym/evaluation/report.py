@@ -29,6 +29,7 @@ from recgym.agent import (
     made,
     options_of,
     short_name,
+    taught,
 )
 from recgym.benchmarks import Benchmark, benchmark_named
 from recgym.errors import InvalidArgument
@@ -46,6 +47,7 @@ from recgym.evaluation.scoring import (
 from recgym.evaluation.tasks import EvaluatedSplit, Progress, Task
 from recgym.home import home
 from recgym.log import sha256_of_json
+from recgym.runs import Run
 
 SCHEMA = 1
 _ALONE, _TOGETHER = 30, 256  # recommendations that are timed one by one; those at once
@@ -177,7 +179,9 @@ def _result(
     same: Mapping[str, Any],
     progress: Progress,
 ) -> dict[str, Any]:
-    progress(f"training {short_name(home_of(agent))}, seed {seed}", None)
+    stage = f"training {short_name(home_of(agent))}, seed {seed}"
+    progress(stage, None)
+    run = Run(progress=lambda share, said: progress(stage, share))
     env = None
     if getattr(agent, "learns_from", "data") == "environment":
         if not task.benchmark.env:
@@ -189,7 +193,7 @@ def _result(
     learner = made(agent, config, seed)
     with _Peak() as peak:
         began = time.perf_counter()
-        learner = learner.fit(task.train, task.validation, env) or learner
+        learner = taught(learner, task.train, task.validation, env, run)
         training = time.perf_counter() - began
         predictions = predicted(learner, task, users, progress)
     progress("measuring", None)

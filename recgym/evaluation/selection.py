@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 
-from recgym.agent import load_agent, made
+from recgym.agent import load_agent, made, taught
 from recgym.benchmarks import Benchmark
 from recgym.errors import InvalidArgument
 from recgym.evaluation.closed_loop import FIRST_SEEDS, recommended
@@ -67,7 +67,7 @@ def judged(
     for name in agents:
         progress(f"training {name}", None)
         agent = made(load_agent(name), config or {}, seed)
-        agent = agent.fit(task.train, task.validation, env) or agent
+        agent = taught(agent, task.train, task.validation, env)
 
         def greedy(observations: Any, agent: Any = agent) -> Any:
             return recommended(agent, observations, {}, task.n_items)

@@ -1,14 +1,12 @@
 """Linear heads over all items, against torch's own dense layer."""
 
 import pytest
+import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-torch = pytest.importorskip("torch")
-
-from torch.nn import functional  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-
-from recgym.agents import heads  # noqa: E402
-from recgym.agents.heads import ItemHead  # noqa: E402
+from recgym.agents import heads
+from recgym.agents.heads import ItemHead
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 8
@@ -33,12 +31,18 @@ def dense(head, state, items, weights=None):
 
 
 def gradients(loss, head, state):
-    return torch.autograd.grad(loss, [state, head._weight, head.bias])
+    return torch.autograd.grad(loss, [state, head._weight, head.bias], retain_graph=True)
 
 
 def assert_close(found, expected):
     scale = expected.abs().max().item()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * scale)
+
+
+def assert_slopes_close(found, expected, head, state):
+    both = (gradients(loss, head, state) for loss in (found, expected))
+    for ours, theirs in zip(*both, strict=True):
+        assert_close(ours, theirs)
 
 
 @pytest.fixture(params=["one chunk", "chunks that do not divide", "a state at a time"])
@@ -55,17 +59,10 @@ def test_cross_entropy_and_its_gradients_equal_torchs(chunks, tied, weighted, n_
     head = a_head(n_items, tied)
     state, items, weights = a_batch(n_states, n_items)
     weights = weights if weighted else None
-    found, expected = (ways(state, items, weights) for ways in (head.cross_entropy, by(head)))
+    found, expected = head.cross_entropy(state, items, weights), dense(head, state, items, weights)
     assert_close(found[0], expected[0])
     assert_close(found[1], expected[1])
-    for ours, theirs in zip(
-        gradients(3 * found[0], head, state), gradients(3 * expected[0], head, state), strict=True
-    ):
-        assert_close(ours, theirs)
-
-
-def by(head):
-    return lambda *batch: dense(head, *batch)
+    assert_slopes_close(3 * found[0], 3 * expected[0], head, state)
 
 
 def test_chunks_of_the_real_size_equal_torch_too():
@@ -73,9 +70,7 @@ def test_chunks_of_the_real_size_equal_torch_too():
     state, items, weights = a_batch(300, 5000)
     found, expected = head.cross_entropy(state, items, weights), dense(head, state, items, weights)
     assert_close(found[1], expected[1])
-    ours, theirs = gradients(found[0], head, state), gradients(expected[0], head, state)
-    for one, other in zip(ours, theirs, strict=True):
-        assert_close(one, other)
+    assert_slopes_close(found[0], expected[0], head, state)
     torch.testing.assert_close(head.best(state), head(state).argmax(1))
 
 
@@ -113,10 +108,8 @@ def test_extreme_numbers_stay_finite(large):
     items[:3] = 3
     found, expected = head.cross_entropy(state, items), dense(head, state, items)
     assert_close(found[1], expected[1])
-    ours, theirs = gradients(found[0], head, state), gradients(expected[0], head, state)
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.isfinite().all()
-        assert_close(one, other)
+    assert_slopes_close(found[0], expected[0], head, state)
+    assert all(slope.isfinite().all() for slope in gradients(found[0], head, state))
 
 
 def test_a_row_of_weight_zero_gives_no_gradient():
@@ -197,10 +190,7 @@ def test_the_numbers_of_some_items_and_their_gradients_equal_the_dense_ones(tied
     found, expected = head.of(state, items), head(state).gather(1, items)
     assert_close(found, expected)
     slopes = torch.randn(6, 5)
-    ours = gradients((slopes * found).sum(), head, state)
-    theirs = gradients((slopes * expected).sum(), head, state)
-    for one, other in zip(ours, theirs, strict=True):
-        assert_close(one, other)
+    assert_slopes_close((slopes * found).sum(), (slopes * expected).sum(), head, state)
 
 
 def test_the_gradients_of_some_items_are_their_slopes():

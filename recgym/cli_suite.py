@@ -1,0 +1,174 @@
+"""`recgym run`: a whole grid of agents, benchmarks and seeds."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import get_args
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from recgym.agent import has_chance, load_agent
+from recgym.errors import BadSubmission, InvalidArgument
+from recgym.evaluation.intervals import may_be_listed
+from recgym.evaluation.report import write_json
+from recgym.leaderboard.submission import new, write_whole
+from recgym.suite import Grid, State, filled, read_results, read_suite, results_of, run_suite
+from recgym.terminal import ERR, OUT, Command, bars, command, plain
+
+_RESULTS = Path("agents/results.json")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Run a suite of agents, benchmarks and seeds, or say what came of it.
+
+    What was run by the same code is not run again. With --list, --submit, --results or --render,
+    nothing is run: they take what is there.
+    """
+
+    suite: Path  # a TOML file
+    only: tuple[str, ...] = ()  # parts of the names of rows, or of benchmarks
+    processes: int = os.cpu_count() or 1  # at a time; the numbers do not depend on it
+    minutes: float = math.inf  # after which nothing new is begun
+    list: bool = False  # what is done, running, failed and to do
+    submit: str = ""  # the team for which rows that are complete are written
+    root: Path = Path("leaderboards")  # where those are written
+    results: Path | None = None  # the JSON file for what was reached and how it compares
+    render: bool = False  # fill the page beside the results (agents/results.json, or --results)
+
+
+def _run(options: _Run) -> None:
+    if options.processes < 1 or not options.minutes >= 0:
+        raise InvalidArgument(
+            "--processes is 1 or more, and --minutes 0 or more: found "
+            f"{options.processes} and {options.minutes:g}."
+        )
+    grid = Grid(read_suite(options.suite), options.only)
+    if options.list:
+        _list(grid, options)
+    if options.submit:
+        _submit(grid, options)
+    if options.results:
+        with bars() as progress:
+            write_json(options.results, results_of(grid, progress))
+        OUT.print(f"Wrote {options.results}.", soft_wrap=True, highlight=False)
+    if options.render:
+        file = options.results or _RESULTS
+        page = file.with_name("README.md")
+        text = page.read_text(encoding="utf-8")
+        write_whole(page, filled(text, read_results(file)))
+        OUT.print(f"Filled {page}.", soft_wrap=True, highlight=False)
+    if not (options.list or options.submit or options.results or options.render):
+        _go_on(grid, options)
+
+
+def _go_on(grid: Grid, options: _Run) -> None:
+    with _watched(grid, options.processes) as say:
+        left = run_suite(grid, options.processes, options.minutes, say)
+    if left:
+        time = _time(grid.standing(options.processes).seconds)
+        OUT.print(
+            f"{_runs(len(left))} left, {time}: `recgym run --suite {options.suite}` goes on.",
+            soft_wrap=True,
+            highlight=False,
+        )
+    else:
+        OUT.print(f"All of {grid.suite.name} is done." if not grid.failed else "Nothing is left.")
+    _print_failed(grid.failures())
+    if grid.failed:
+        raise SystemExit(1)
+
+
+@contextmanager
+def _watched(grid: Grid, processes: int) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error with the time left and what runs; lines where nobody watches."""
+    columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as progress:
+        shown = progress.add_task("")
+
+        def say(words: str) -> None:
+            now = grid.standing(processes)
+            done, total = now.states.get("done", 0), sum(now.states.values())
+            running = "; ".join(grid.running.values())
+            if ERR.is_terminal:
+                about = plain(f"{_time(now.seconds)}: {running}")
+                progress.update(shown, completed=done, total=total, description=about)
+            if not (ERR.is_terminal and words.startswith("began")):
+                ERR.print(
+                    plain(f"[{done}/{total}, {_time(now.seconds)}] {words}"),
+                    highlight=False,
+                    soft_wrap=True,
+                )
+
+        yield say
+
+
+def _list(grid: Grid, options: _Run) -> None:
+    """A line for each row and benchmark, then what failed, and the sum."""
+    for row in grid.rows:
+        for benchmark in (name for name in grid.benchmarks if name in row.benchmarks):
+            parts = []
+            if tunings := grid.tunings(row, benchmark):
+                tried = sum(grid.state(step) == "done" for step in tunings)
+                parts.append(f"tuned {tried} of {len(tunings)}")
+            by_state: dict[str, list[str]] = {}
+            for step in grid.seeds(row, benchmark):
+                by_state.setdefault(grid.state(step), []).append(str(step.seeds[0]))
+            parts += [f"{state} {' '.join(seeds)}" for state, seeds in by_state.items()]
+            OUT.print(plain(f"{row.name} on {benchmark}: {', '.join(parts)}"),
+                      soft_wrap=True, highlight=False)  # fmt: skip
+    for words in grid.running.values():
+        OUT.print(plain(f"running: {words}"), soft_wrap=True, highlight=False)
+    _print_failed(grid.failures())
+    now = grid.standing(options.processes)
+    counts = ", ".join(f"{now.states.get(state, 0)} {state}" for state in get_args(State))
+    OUT.print(f"{counts}; {_time(now.seconds)}", highlight=False)
+
+
+def _submit(grid: Grid, options: _Run) -> None:
+    """Write the rows that are complete; one with too few seeds for a table is none."""
+    refused, written, short = [], 0, []
+    for row in grid.rows:
+        for benchmark in (name for name in grid.benchmarks if name in row.benchmarks):
+            report = grid.report(row, benchmark)
+            if grid.found(report) is None:
+                continue
+            if not may_be_listed(len(report.seeds), has_chance(load_agent(row.agent))):
+                short.append(f"{row.name} on {benchmark}")
+                continue
+            try:
+                new(grid.place(report), options.submit, options.root, name=row.name, replace=True)
+                written += 1
+            except BadSubmission as problem:
+                refused.append(f"{row.name} on {benchmark}: {problem}")
+    OUT.print(f"Wrote {_runs(written, 'row')} into {options.root}.", highlight=False)
+    if short:
+        OUT.print(plain(f"Too few seeds for a table: {', '.join(short)}."),
+                  soft_wrap=True, highlight=False)  # fmt: skip
+    _print_failed(refused)
+    if refused:
+        raise SystemExit(1)
+
+
+def _print_failed(failed: list[str]) -> None:
+    for words in failed:
+        OUT.print(f"[bold red]✗[/] {plain(words)}", highlight=False, soft_wrap=True)
+
+
+def _runs(count: int, what: str = "run") -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "time left unknown"
+    return f"{timedelta(seconds=round(seconds))} left"
+
+
+COMMANDS: dict[str, tuple[str, Command]] = {
+    "run": ("a whole grid of agents, benchmarks and seeds", command(_run)),
+}

@@ -1,0 +1,377 @@
+"""Steps of training against the floor, which is their output layer, and against other libraries.
+
+All sides of a comparison take turns in one run, three steps at a time of which the quickest counts.
+What says "gated" ends with 1 where its bar is missed by more than 1.3 times.
+"""
+
+import os
+import tempfile
+import warnings
+
+SCRATCH = tempfile.TemporaryDirectory()
+os.environ["MINARI_DATASETS_PATH"] = os.environ["RECGYM_HOME"] = SCRATCH.name
+warnings.simplefilter("ignore")  # Minari's, of authors that the invented datasets do not have
+
+import argparse  # noqa: E402
+import copy  # noqa: E402
+import gc  # noqa: E402
+import itertools  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
+from importlib.util import find_spec  # noqa: E402
+from pathlib import Path  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
+
+import minari  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from _common import invented_log, report, seconds  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+import recgym  # noqa: E402
+from recgym.agents.batches import Steps  # noqa: E402
+from recgym.agents.encoders import Encoder, SASRec  # noqa: E402
+from recgym.agents.heads import ItemHead  # noqa: E402
+from recgym.agents.learner import Learner  # noqa: E402
+from recgym.agents.snqn import SNQN  # noqa: E402
+from recgym.agents.supervised import Modern, Supervised  # noqa: E402
+from recgym.runs import Run  # noqa: E402
+
+SMALL, LARGE, HUGE = 3_706, 27_000, 59_000  # items
+BATCH, WIDTH, LENGTH = 256, 64, 10
+SESSIONS, SESSION = 2_000, 31  # its windows of 10 are all full
+STRIDES = (5, 10)  # the default, and one window for as many targets as it holds
+ROUNDS, SLACK = 11, 1.3
+
+Act = Callable[[], object]
+
+
+def main() -> None:
+    """Every claim, one line each, or only the peak of one training."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peak", nargs=2, metavar=("AGENT", "ITEMS"))
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    if asked.peak:
+        peak(asked.peak[0], int(asked.peak[1]))
+        return
+    kept = [against_the_floor(n_items) for n_items in (SMALL, LARGE)]
+    all_positions(SMALL)
+    for n_items in (SMALL, LARGE):
+        loading(n_items)
+        steps_of_gain(n_items)
+    for n_items, strides in ((SMALL, STRIDES), (LARGE, STRIDES[:1])):
+        against_recbole(n_items, strides)
+    against_d3rlpy(SMALL)
+    for agent, n_items in itertools.product(AGENTS, (LARGE, HUGE)):
+        subprocess.run([sys.executable, __file__, "--peak", agent, str(n_items),
+                        "--threads", str(asked.threads)], check=True)  # fmt: skip
+    sys.exit(not all(kept))
+
+
+# --------------------------------------------------------------------------------- comparisons
+
+
+def against_the_floor(n_items: int) -> bool:
+    """Steps of agents against what no trainer with a full softmax can leave out."""
+    data = dataset(n_items)
+    floor, passing, td_floor, sasrec, gru4rec, snqn = in_turn(
+        layer(n_items),
+        layer(n_items, passes=True),
+        both_heads(n_items),
+        begun(Supervised(), data)._advance,
+        begun(Supervised(encoder="gru4rec"), data)._advance,
+        begun(SNQN(), data)._advance,
+    )
+    kept = True
+    for encoder, times, bar in (("sasrec", sasrec, 1.5), ("gru4rec", gru4rec, 2.0)):
+        name = f"step of supervised {encoder} against its output layer, {n_items:,} items"
+        pairs = list(zip(times, floor, strict=True))
+        if n_items == LARGE:
+            name += f", gated at {SLACK * bar:.2f}"
+            kept &= statistics.median(ours / bare for ours, bare in pairs) <= SLACK * bar
+        report(name, pairs, at_most=bar)
+        name = f"the same against a layer that hands gradients to its states: {encoder}"
+        report(f"{name}, {n_items:,} items", list(zip(times, passing, strict=True)))
+    pairs = list(zip(snqn, td_floor, strict=True))
+    report(f"step of snqn sasrec against its floor, {n_items:,} items", pairs, at_most=1.6)
+    return kept
+
+
+def all_positions(n_items: int) -> None:
+    """Time for each target: many of a window in one pass, against one of each."""
+    data = dataset(n_items)
+    for stride, of_all in itertools.product(STRIDES, (False, True)):
+        alls, ones = begun(Modern(stride=stride), data), begun(Supervised(), data)
+        name = f"all positions against one, stride {stride}: a target, {n_items:,} items"
+        if of_all:
+            name += ", where one makes the states of all, too"
+            encoder = ones.networks[0].encoder
+            encoder.forward = partial(Encoder.forward, encoder)
+        report(name, each_target(alls, ones._advance), at_least=2.5)
+
+
+def loading(n_items: int) -> None:
+    """Drawing a batch and making its tensors, as a share of a step."""
+    training = begun(Supervised(), dataset(n_items))
+
+    def load() -> None:
+        training.at += 1  # what a step takes next was not just in the cache
+        rows = training.rows[training.drawn(len(training.rows))]
+        training.data.batch(rows, training.on)
+
+    pairs = list(zip(*in_turn(load, training._advance), strict=True))
+    report(f"loading as a share of a step of supervised, {n_items:,} items", pairs, at_most=0.05)
+
+
+def steps_of_gain(n_items: int) -> None:
+    """Each step from plain torch to what is trained with."""
+    head, default = ItemHead(WIDTH, n_items), ItemHead(WIDTH, n_items)
+    encoder = SASRec(n_items, LENGTH, size=WIDTH)
+    state, items = states(passes=True), targets(n_items)
+    eleven = torch.randint(n_items, (BATCH, 11))
+    seen = torch.randint(n_items, (BATCH, LENGTH)), torch.full((BATCH,), LENGTH)
+    for one in (head, default):
+        functional.cross_entropy(one(state), items).backward()
+    adams = adam(head, fused=True), adam(default)
+
+    def descends(loss: Callable[[], torch.Tensor]) -> Act:
+        def descend() -> None:
+            for one in (head, encoder):
+                one.zero_grad()
+            loss().backward()
+
+        return descend
+
+    still = torch.no_grad()
+    pairs_of_acts = {
+        "fused Adam of a head against the default": (adams[0].step, adams[1].step),
+        "cross-entropy and its gradients, by chunks against whole": (
+            descends(lambda: head.cross_entropy(state, items)[0]),
+            descends(lambda: functional.cross_entropy(head(state), items)),
+        ),
+        "best items, by NumPy in chunks against torch's argmax": (
+            still(lambda: head.best(state)),
+            still(lambda: head(state).argmax(1)),
+        ),
+        "values of one item, gathered against multiplied": (
+            still(lambda: head.of(state, items[:, None])),
+            still(lambda: head(state).gather(1, items[:, None])),
+        ),
+        "values of 11 items and their gradients, gathered against multiplied": (
+            descends(lambda: head.of(state, eleven).square().sum()),
+            descends(lambda: head(state).gather(1, eleven).square().sum()),
+        ),
+        "SASRec's last state and its gradients against those of every one": (
+            descends(lambda: encoder(*seen).square().sum()),
+            descends(lambda: encoder.every(*seen)[:, -1].square().sum()),
+        ),
+    }
+    for name, acts in pairs_of_acts.items():
+        pairs = list(zip(*in_turn(*acts), strict=True))
+        report(f"{name}, {n_items:,} items", pairs, at_most=1)
+
+
+def against_recbole(n_items: int, strides: tuple[int, ...]) -> None:
+    """Time for each target, of ours with all positions; theirs are given their batches."""
+    if not find_spec("recbole"):
+        print(json.dumps({"name": "against RecBole", "skipped": "it is not installed"}))
+        return
+    data = dataset(n_items)
+    for stride in strides:
+        for encoder, name, bar in (("sasrec", "SASRec", 5), ("gru4rec", "GRU4Rec", 2)):
+            training = begun(Modern(encoder=encoder, stride=stride), data)
+            pairs = each_target(training, recbole(name, training.data))
+            claim = f"modern {encoder}, stride {stride}, against RecBole's {name}: a target"
+            report(f"{claim}, {n_items:,} items", pairs, at_least=bar)
+
+
+def against_d3rlpy(n_items: int) -> None:
+    """Gradient steps of as many transitions; the algorithms are not the same."""
+    if not find_spec("d3rlpy"):
+        print(json.dumps({"name": "against d3rlpy", "skipped": "it is not installed"}))
+        return
+    data = dataset(n_items)
+    for agent, name in ((Supervised(), "DiscreteBC"), (SNQN(), "DiscreteCQL")):
+        pairs = list(zip(*in_turn(begun(agent, data)._advance, d3rlpy(name, data)), strict=True))
+        ours = type(agent).__name__.lower()
+        report(f"step of {ours} against one of d3rlpy's {name}, {n_items:,} items", pairs)
+
+
+AGENTS = {"supervised": Supervised, "snqn": SNQN}
+
+
+def peak(agent: str, n_items: int) -> None:
+    """How far memory grows from before there are networks, against what has to be kept."""
+    data = dataset(n_items, sessions=40)
+    layer(100)()  # loads what torch loads at first use
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = resident("VmRSS")
+    training = begun(AGENTS[agent](), data)
+    for _ in range(8):  # both copies of the networks have learned
+        training._advance()
+    weights = sum(part.numel() for part in training._all.parameters())
+    row = {
+        "name": f"peak memory of {agent}, {n_items:,} items, against weights, gradients and Adam's",
+        "value": resident("VmHWM") - before,
+        "baseline": 4 * 4 * weights,
+        "batch x items": 4 * BATCH * n_items,
+    }
+    print(json.dumps(row | {"ratio": row["value"] / row["baseline"]}), flush=True)
+
+
+# --------------------------------------------------------------------------------------- sides
+
+
+def layer(n_items: int, passes: bool = False) -> Act:
+    """Forward, cross-entropy, backward and Adam of the output layer alone."""
+    linear, state, items = nn.Linear(WIDTH, n_items), states(passes), targets(n_items)
+    optimizer = adam(linear)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(linear(state), items).backward()
+        optimizer.step()
+
+    return step
+
+
+def both_heads(n_items: int) -> Act:
+    """What SNQN cannot leave out: its heads on the states, that of values on the next ones."""
+    heads = nn.ModuleList(nn.Linear(WIDTH, n_items) for _ in range(2))
+    supervised, q = heads
+    judge, optimizer = nn.Linear(WIDTH, n_items), adam(heads)
+    state, following, items = states(passes=True), states(), targets(n_items)
+    drawn = torch.randint(n_items, (BATCH, 11))
+
+    def judged(of: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        best = torch.from_numpy(values.numpy().argmax(1))  # torch's takes several times as long
+        return (of * judge.weight[best]).sum(1) + judge.bias[best]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        values = q(state)
+        with torch.no_grad():
+            done, not_done = judged(following, q(following)), judged(state, values.detach())
+            wanted = torch.cat([done[:, None], not_done[:, None].expand(-1, 10)], 1)
+        td = (wanted - values.gather(1, drawn)).square().sum() / 2 / BATCH
+        (functional.cross_entropy(supervised(state), items) + td).backward()
+        optimizer.step()
+
+    return step
+
+
+def recbole(name: str, data: Steps) -> Act:
+    """A step of RecBole's Trainer, without its loader and without autograd's anomaly mode."""
+    np.float = float  # as RecBole 1.2 asks of NumPy
+    from recbole.model import sequential_recommender
+
+    torch.autograd.set_detect_anomaly(False)
+    config = {
+        "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list",
+        "ITEM_LIST_LENGTH_FIELD": "item_length", "NEG_PREFIX": "neg_", "device": "cpu",
+        "MAX_ITEM_LIST_LENGTH": LENGTH, "loss_type": "CE", "embedding_size": WIDTH,
+        "hidden_size": WIDTH, "num_layers": 1, "dropout_prob": 0.1, "n_layers": 1, "n_heads": 1,
+        "inner_size": WIDTH, "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1,
+        "hidden_act": "relu", "layer_norm_eps": 1e-12, "initializer_range": 0.02,
+    }  # fmt: skip
+    fields = SimpleNamespace(num=lambda field: data.n_items + 1)  # its pad is item 0
+    model = getattr(sequential_recommender, name)(config, fields)
+    optimizer = adam(model)
+
+    def interaction(rows: np.ndarray) -> dict[str, torch.Tensor]:
+        batch = data.batch(rows, torch.device("cpu"))
+        items = (batch.seen.items + 1) % (data.n_items + 1)
+        return {
+            "item_id_list": items, "item_length": batch.seen.lengths, "item_id": batch.actions + 1
+        }  # fmt: skip
+
+    rows = np.random.default_rng(0).permutation(len(data))
+    ready = itertools.cycle([interaction(rows[at : at + BATCH]) for at in range(0, 8192, BATCH)])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = model.calculate_loss(next(ready))
+        if torch.isnan(loss):
+            raise ValueError
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def d3rlpy(name: str, data: minari.MinariDataset) -> Act:
+    """A gradient step, with the batch that it draws."""
+    from recgym.agents import d3rlpy_agents
+    from recgym.d3rl import quiet
+
+    agent = getattr(d3rlpy_agents, name)(batch_size=BATCH, size=WIDTH)
+    with quiet():
+        transitions = recgym.to_d3rlpy(data)
+        algorithm = agent._config(recgym.d3rlpy_encoder(data, WIDTH)).create("cpu:0")
+        algorithm.build_with_dataset(transitions)
+    return lambda: algorithm.update(transitions.sample_transition_batch(BATCH))
+
+
+def begun(agent: Learner, data: minari.MinariDataset) -> Learner:
+    """The agent where `fit` begins its loop."""
+    training = copy.copy(agent)
+    training.data, training.on = Steps(data, agent.ends), torch.device(agent.device)
+    training._run, training._asked = Run(), None
+    training._begin()
+    return training
+
+
+def dataset(n_items: int, sessions: int = SESSIONS) -> minari.MinariDataset:
+    """Random sessions, all of whose actions brought a reward."""
+    name = f"random{n_items}"
+    log = invented_log(Path(SCRATCH.name) / "logs" / name, np.full(sessions, SESSION), n_items)
+    return recgym.to_minari(log, history=LENGTH, replace=True)
+
+
+# ------------------------------------------------------------------------------------ measuring
+
+
+def in_turn(*acts: Act) -> list[tuple[float, ...]]:
+    """For each act its time in every round; in the first, memory is touched."""
+    gc.freeze()  # what is here stays, and need not be looked through each time
+    rounds = [tuple(min(seconds(act) for _ in range(3)) for act in acts) for _ in range(ROUNDS + 1)]
+    return list(zip(*rounds[1:], strict=True))
+
+
+def each_target(training: Modern, other: Act) -> list[tuple[float, float]]:
+    """Times of both sides over the targets of a step: the other learns one from each state."""
+    told = BATCH * len(training.windows.rows) / len(training.windows)  # in the mean
+    ours, theirs = in_turn(training._advance, other)
+    return [(a / told, b / BATCH) for a, b in zip(ours, theirs, strict=True)]
+
+
+def resident(which: str) -> int:
+    """Bytes of memory, now or at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(which)).split()[1])
+
+
+def states(passes: bool = False) -> torch.Tensor:
+    """(batch, width): random ones; do gradients pass to what they were made by?"""
+    return torch.randn(BATCH, WIDTH).requires_grad_(passes)
+
+
+def targets(n_items: int) -> torch.Tensor:
+    """(batch,): random items."""
+    return torch.randint(n_items, (BATCH,))
+
+
+def adam(of: nn.Module, fused: bool | None = None) -> torch.optim.Adam:
+    """Of these weights; the default unless it is to be fused."""
+    return torch.optim.Adam(of.parameters(), fused=fused)
+
+
+if __name__ == "__main__":
+    main()
