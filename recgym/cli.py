@@ -12,6 +12,7 @@ from recgym import (
     cli_envs,
     cli_evaluate,
     cli_leaderboard,
+    cli_runs,
     cli_suite,
     cli_train,
 )
@@ -26,7 +27,11 @@ def main() -> None:
         ERR.print(f"[bold red]recgym:[/] {plain(str(problem))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        ERR.print("Stopped. A log is there whole or not at all: recgym data list.")
+        ERR.print(
+            "Stopped: what was being written is there whole or not at all, and the same command "
+            "begins again or goes on.",
+            soft_wrap=True,
+        )
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,6 +50,7 @@ def run(words: Sequence[str]) -> None:
     verbs: dict[str, tuple[str, Command]] = {
         "data": ("logs and datasets: build them, look at them, judge them", cli_data.run)
     }
-    verbs |= cli_envs.COMMANDS | cli_train.COMMANDS | cli_evaluate.COMMANDS | cli_suite.COMMANDS
+    for module in (cli_envs, cli_train, cli_runs, cli_evaluate, cli_suite):
+        verbs |= module.COMMANDS
     verbs["leaderboard"] = ("submissions: make, check, recompute, reproduce", cli_leaderboard.run)
     chosen("recgym", verbs, words)

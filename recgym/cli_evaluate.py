@@ -22,7 +22,7 @@ from recgym.evaluation.scoring import primary_outcomes
 from recgym.evaluation.selection import EPSILON, Judgement, judged
 from recgym.evaluation.tasks import Progress, Task
 from recgym.home import log_names
-from recgym.terminal import OUT, Command, bars, command, plain
+from recgym.terminal import OUT, Command, bars, command, options_from, plain
 
 _SHOWN = ("hr@10", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")  # the rest is in the report
 
@@ -123,7 +123,7 @@ class _Evaluate:
 
 
 def _evaluate(options: _Evaluate) -> None:
-    config = _config(options.set)
+    config = options_from(options.set)
     if not options.agents:
         raise InvalidArgument("No agent is named: `recgym agents` lists those that are here.")
     if len(options.agents) > 1 and (config or (options.out and not options.ope)):
@@ -171,20 +171,6 @@ def _folder(report: Report, options: _Evaluate) -> Path:
     agent = load_agent(report.agent)
     known = benchmark_named(report.benchmark)
     return options.out or run_folder(known, agent, report.config, report.split)
-
-
-def _config(words: tuple[str, ...]) -> dict[str, Any]:
-    """Options as name=value, whose values are JSON, or else text."""
-    config = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise InvalidArgument(f"--set takes name=value, and '{word}' is none.")
-        try:
-            config[name] = json.loads(value)
-        except ValueError:
-            config[name] = value
-    return config
 
 
 def _print_report(report: Report) -> None:

@@ -16,7 +16,11 @@ from recgym.errors import BadSubmission, InvalidArgument
 from recgym.evaluation.intervals import may_be_listed
 from recgym.evaluation.report import write_json
 from recgym.leaderboard.submission import new, write_whole
-from recgym.suite import Grid, State, filled, read_results, read_suite, results_of, run_suite
+from recgym.suite.file import read_suite
+from recgym.suite.grid import Grid, State
+from recgym.suite.page import filled
+from recgym.suite.results import read_results, results_of
+from recgym.suite.runner import run_suite
 from recgym.terminal import ERR, OUT, Command, bars, command, plain
 
 _RESULTS = Path("agents/results.json")
@@ -69,6 +73,7 @@ def _run(options: _Run) -> None:
 def _go_on(grid: Grid, options: _Run) -> None:
     with _watched(grid, options.processes) as say:
         left = run_suite(grid, options.processes, options.minutes, say)
+    failures = grid.failures()
     if left:
         time = _time(grid.standing(options.processes).seconds)
         OUT.print(
@@ -77,9 +82,9 @@ def _go_on(grid: Grid, options: _Run) -> None:
             highlight=False,
         )
     else:
-        OUT.print(f"All of {grid.suite.name} is done." if not grid.failed else "Nothing is left.")
-    _print_failed(grid.failures())
-    if grid.failed:
+        OUT.print("Nothing is left." if failures else f"All of {grid.suite.name} is done.")
+    _print_failed(failures)
+    if failures:
         raise SystemExit(1)
 
 
@@ -93,7 +98,7 @@ def _watched(grid: Grid, processes: int) -> Iterator[Callable[[str], None]]:
         def say(words: str) -> None:
             now = grid.standing(processes)
             done, total = now.states.get("done", 0), sum(now.states.values())
-            running = "; ".join(grid.running.values())
+            running = "; ".join(grid.journal.running.values())
             if ERR.is_terminal:
                 about = plain(f"{_time(now.seconds)}: {running}")
                 progress.update(shown, completed=done, total=total, description=about)
@@ -121,7 +126,7 @@ def _list(grid: Grid, options: _Run) -> None:
             parts += [f"{state} {' '.join(seeds)}" for state, seeds in by_state.items()]
             OUT.print(plain(f"{row.name} on {benchmark}: {', '.join(parts)}"),
                       soft_wrap=True, highlight=False)  # fmt: skip
-    for words in grid.running.values():
+    for words in grid.journal.running.values():
         OUT.print(plain(f"running: {words}"), soft_wrap=True, highlight=False)
     _print_failed(grid.failures())
     now = grid.standing(options.processes)

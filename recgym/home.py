@@ -1,18 +1,20 @@
-"""Where logs live: names, and one writer at a time."""
+"""Where logs live: names, locks, and one writer at a time."""
 
 import fcntl
 import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from recgym.errors import Busy, InvalidArgument, OutOfRoom, UnknownName
 from recgym.log import HOMES, InteractionLog
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_TRIES, _PAUSE = 10, 0.05  # seconds: one who only looks at a lock holds it for a moment
 
 
 def home() -> Path:
@@ -88,22 +90,20 @@ def sole_writer(path: Path, kind: str, lock: Path) -> Iterator[None]:
     It dies with its process, and what a killed one left behind is swept away here.
     """
     name = path.name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = os.open(lock, os.O_RDONLY if lock.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as problem:
-        raise OutOfRoom(
-            f"Nothing can be written to {path.parent} ({problem.strerror}). Point {HOMES[kind]} "
-            "at a folder that can be written to."
-        ) from None
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ours = held.enter_context(locked(lock))
+        except OSError as problem:
+            raise OutOfRoom(
+                f"Nothing can be written to {path.parent} ({problem.strerror}). Point "
+                f"{HOMES[kind]} at a folder that can be written to."
+            ) from None
+        if not ours:
             raise Busy(
                 f"Another process is building or removing '{name}'. Wait for it, or use another "
                 "--name."
-            ) from None
+            )
         mark = "?" * 8  # not a star: that would fit what belongs to a log named f"{name}.more"
         for left in path.parent.glob(f".{name}.{mark}.old"):
             if not path.exists():  # it was killed between the two renames of a replacement
@@ -112,5 +112,38 @@ def sole_writer(path: Path, kind: str, lock: Path) -> Iterator[None]:
             for left in path.parent.glob(f".{name}.{mark}.{end}"):
                 shutil.rmtree(left, ignore_errors=True)
         yield
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[bool]:
+    """Hold a lock that dies with its process; False where another process holds it."""
+    held = os.open(file, os.O_RDONLY if file.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield _taken(held)
     finally:
         os.close(held)
+
+
+def _taken(held: int) -> bool:
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+    return False
+
+
+def is_locked(file: Path) -> bool:
+    """Does a process hold this lock?"""
+    try:
+        held = os.open(file, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(held)
+    return False

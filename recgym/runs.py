@@ -1,8 +1,6 @@
 """A run of training: its folder, what was measured in it, and where it can go on."""
 
-import fcntl
 import json
-import os
 import shutil
 import time
 import weakref
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from recgym.errors import Busy, InvalidArgument, UnknownName, printable
-from recgym.home import home
+from recgym.home import home, is_locked, locked
 
 METRICS, CHECKPOINT, ABOUT, AGENT = "metrics.jsonl", "checkpoint.safetensors", "run.json", "agent"
 CURVES, TENSORBOARD = "curves.png", "tensorboard"
@@ -92,18 +90,13 @@ class Run:
         """Keep other processes from training into the same folder; this dies with its process."""
         assert self.folder is not None
         self.folder.mkdir(parents=True, exist_ok=True)
-        held = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with locked(self.folder / _LOCK) as ours:
+            if not ours:
                 raise Busy(
                     f"Another process is training into {self.folder}. Wait for it, or give "
                     "another folder with --out."
-                ) from None
+                )
             yield
-        finally:
-            os.close(held)
 
     def clear(self) -> None:
         """Delete what a run has written into the folder, and nothing else."""
@@ -208,17 +201,7 @@ def measured(folder: Path) -> dict[str, Any]:
 
 def is_written(folder: Path) -> bool:
     """Is a process training into the folder?"""
-    try:
-        held = os.open(folder / _LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(held)
-    return False
+    return is_locked(folder / _LOCK)
 
 
 def is_empty(folder: Path) -> bool:

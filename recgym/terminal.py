@@ -1,6 +1,7 @@
 """How commands read words and show things: tables, bars, usage, slips."""
 
 import difflib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from rich.progress import (
 )
 from rich.table import Column
 from rich.text import Text
+
+from recgym.errors import InvalidArgument
 
 Command = Callable[[Sequence[str]], None]
 OUT = Console(emoji=False)
@@ -147,6 +150,20 @@ def taken(words: list[str], flag: str) -> str | None:
             del words[place]
             return word.partition("=")[2]
     return None
+
+
+def options_from(words: Sequence[str]) -> dict[str, Any]:
+    """Options given as name=value, whose values are JSON, or else text."""
+    config = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InvalidArgument(f"--set takes name=value, and '{word}' is none.")
+        try:
+            config[name] = json.loads(value)
+        except ValueError:
+            config[name] = value
+    return config
 
 
 def plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What all tests share: a home of their own, a Hypothesis profile, and skips that count in CI."""
+"""What tests share: a home of their own, one thread, a Hypothesis profile, skips that count."""
 
 import os
 from pathlib import Path
@@ -18,6 +18,17 @@ def own_home(tmp_path_factory, monkeypatch):
     """No test touches a user's logs and datasets."""
     monkeypatch.setenv("RECGYM_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Networks as small as these are slower with more threads, and tests run side by side."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,19 @@ def test_a_slip_is_answered_in_a_sentence(demo, words, says, monkeypatch, capsys
     assert recgym.load_log("demo").verify() == demo.manifest.digest
 
 
+def test_ctrl_c_says_what_is_true_of_every_command(tmp_path, monkeypatch, capsys):
+    (tmp_path / "stops.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recgym", "agents", "stops:Agent"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 130
+    assert capsys.readouterr().err == (
+        "Stopped: what was being written is there whole or not at all, and the same command "
+        "begins again or goes on.\n"
+    )
+
+
 def test_a_manifest_keeps_no_path_of_the_machine(tmp_path):
     raw = tmp_path / "secret" / "events.csv"
     raw.parent.mkdir()

@@ -7,9 +7,9 @@ import pytest
 
 from recgym.benchmarks import BENCHMARKS
 from recgym.cli import run
-from recgym.cli_evaluate import _config
 from recgym.errors import InvalidArgument, UnknownName
 from recgym.leaderboard.render import render
+from recgym.terminal import options_from
 from tests.sentences import said
 
 ROOT = Path(__file__).parents[1]
@@ -119,11 +119,11 @@ def test_slips_are_said_in_a_sentence(words, problem):
 
 
 def test_options_are_json_or_text():
-    assert _config(("a=1", "b=0.5", "c=div", "d=[1]", "e=x=y")) == {
+    assert options_from(("a=1", "b=0.5", "c=div", "d=[1]", "e=x=y")) == {
         "a": 1, "b": 0.5, "c": "div", "d": [1], "e": "x=y",
     }  # fmt: skip
     with pytest.raises(InvalidArgument) as found:
-        _config(("neighbours",))
+        options_from(("neighbours",))
     said(found)
 
 

@@ -1,4 +1,4 @@
-"""Training from the command line: runs that go on, that are shown, and that are compared."""
+"""Training from the command line: what is kept, what goes on, what is refused."""
 
 import io
 import json
@@ -9,68 +9,32 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from recgym import terminal
 from recgym.agent import load_agent
 from recgym.cli import run
-from recgym.curves import plot_run
 from recgym.errors import Busy, Diverged, InvalidArgument, RecGymError, UnknownName
 from recgym.rollouts import collect
 from recgym.runs import METRICS, Run, metrics_of, trainings
 from tests.sentences import said
-
-SMALL = {
-    "n_items": 20, "n_topics": 3, "n_liked": 1, "steps": 6, "history": 8, "organic": 2, "fresh": 2,
-}  # fmt: skip
-DATA = "recgym/n/mixed-v0"
-QUICK = ("--steps", "60", "--validate-every", "20", "--size", "8", "--batch-size", "16")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.training import (
+    DATA,
+    QUICK,
+    SMALL,
+    folder_of,
+    pixels,
+    printed,
+    train,
+    weights,
+    write_data,
+)
 
 
 @pytest.fixture(autouse=True)
-def data():
-    for split in ("train", "validation", "test"):
-        collect("recgym/OracleBoredom-v0", "mixed", split, sessions=60, name="n", **SMALL)
-
-
-def printed(capsys, *words):
-    capsys.readouterr()
-    run(words)
-    return capsys.readouterr()
-
-
-def train(capsys, agent, *words):
-    return printed(capsys, "train", agent, "--data", DATA, *words)
-
-
-def folder_of(capsys, agent, *words):
-    """Train, and say where."""
-    account = json.loads(train(capsys, agent, *words, "--json").out)
-    (found,) = [path for path in trainings().glob("n-mixed/*")
-                if json.loads((path / "run.json").read_text()) == account]  # fmt: skip
-    return found
-
-
-def weights(folder):
-    return (folder / "agent" / "agent.safetensors").read_bytes()
-
-
-def pixels(file):
-    from matplotlib.image import imread
-
-    return (imread(file)[..., :3] * 255).round().astype(int)
+def data(one_thread):
+    write_data()
 
 
 # ------------------------------------------------------------------------------------ one training
@@ -271,72 +235,6 @@ def test_an_interrupted_training_goes_on_to_the_same_agent(capsys, tmp_path):
     assert lines[0] == lines[1]
 
 
-# ------------------------------------------------------------------------------------------ runs
-
-
-def test_runs_are_listed_shown_and_compared(capsys, tmp_path):
-    assert "No run yet" in printed(capsys, "runs", "list").out
-    first = folder_of(capsys, "snqn", *QUICK)
-    second = folder_of(capsys, "snqn", *QUICK, "--discount", "0", "--seed", "1")
-    third = folder_of(capsys, "popular")
-    text = printed(capsys, "runs", "list").out
-    assert all(folder.name in text for folder in (first, second, third))
-    assert text.count("finished") == 3 and "n-mixed" in text
-    listed = json.loads(printed(capsys, "runs", "list", "--json").out)
-    assert not listed["damaged"]
-    assert {Path(row["folder"]) for row in listed["runs"]} == {first, second, third}
-    one, other, _ = sorted(listed["runs"], key=lambda row: (row["agent"] != "snqn", row["name"]))
-
-    shown = printed(capsys, "runs", "show", "seed-1", "--plot", str(tmp_path / "one.png")).out
-    for part in ("discount 0", "seed 1", DATA, "td ", "ndcg@10 (q)", "tensorboard", "recgym train"):
-        assert part in shown
-    assert pixels(tmp_path / "one.png").shape == (500, 1200, 3)
-
-    names = (first.name, "seed-1")
-    table = printed(capsys, "runs", "compare", *names, "--plot", str(tmp_path / "two.png")).out
-    rows = {line[:14].strip(): line[14:].split() for line in table.splitlines()}
-    assert rows["discount"] == ["0.5", "0"] and rows["seed"] == ["0", "1"] and "size" not in rows
-    best = {row["folder"]: f"{row['best']:.4g}" for row in (one, other)}
-    assert rows["best ndcg@10"] == [best[str(first)], best[str(second)]]
-    picture = pixels(tmp_path / "two.png")
-    for colour in ((0, 114, 178), (230, 159, 0)):
-        assert (picture == colour).all(-1).sum() > 200, "each run has a curve"
-    compared = json.loads(printed(capsys, "runs", "compare", *names, "popular", "--json").out)
-    assert [row["differing"]["agent"] for row in compared] == ["snqn", "snqn", "popular"]
-
-
-def test_damaged_runs_are_listed_as_such(capsys):
-    good = folder_of(capsys, "supervised", *QUICK)
-    with (good / METRICS).open("a") as lines:
-        lines.write('{"step": 70, "supervi')
-    for name, text in {"no-json": "{", "other": '{"schema": 9}', "empty": None}.items():
-        folder = trainings() / "n-mixed" / name
-        folder.mkdir()
-        if text:
-            (folder / "run.json").write_text(text)
-    text = " ".join(printed(capsys, "runs", "list").out.split())
-    assert text.count("damaged:") == 4 and good.name in text and "finished" in text
-    listed = json.loads(printed(capsys, "runs", "list", "--json").out)
-    assert len(listed["runs"]) == 1 and len(listed["damaged"]) == 4
-    with pytest.raises(InvalidArgument) as found:
-        run(["runs", "show", "no-json"])
-    said(found)
-
-
-def test_curves_show_every_loss_and_both_heads(tmp_path):
-    lines = [
-        {"step": step, "seconds": 1.0, "td": 0.1 / step, "supervised": 5.0,
-         "ndcg@10": 0.2 - abs(step - 30) / 1000, "hr@10": 0.3, "ndcg@10 (q)": 0.1}
-        for step in range(10, 60, 10)
-    ]  # fmt: skip
-    file = plot_run(lines, "snqn on data", tmp_path / "curves.svg")
-    text = file.read_text()
-    for part in ("td", "supervised", "ndcg@10", "hr@10", "ndcg@10 (q)", "at step 30"):
-        assert f"<!-- {part}" in text or f"{part} -->" in text, part
-    blank = pixels(plot_run(lines[:1], "one point", tmp_path / "one.png"))
-    assert (np.ptp(blank.reshape(-1, 3), axis=0) > 200).all()
-
-
 # ------------------------------------------------------------------------------------------ slips
 
 
@@ -355,9 +253,6 @@ def test_curves_show_every_loss_and_both_heads(tmp_path):
          "Did you mean"),
         (["train", "snqn", "--data", "recgym/n/mixed-test-v0"], "is a test dataset"),
         (["train", "sb3-ppo", "--data", DATA], "recgym evaluate sb3-ppo"),
-        (["runs", "show", "nothing"], "No run is named 'nothing'"),
-        (["runs", "compare", "nothing"], "No run is named 'nothing'"),
-        (["runs", "compare"], "Two runs or more"),
     ],
 )  # fmt: skip
 def test_slips_are_said_in_a_sentence(words, part):

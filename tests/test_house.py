@@ -17,7 +17,7 @@ import recgym
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = {"recgym": ROOT / "recgym", "recgym.agents": ROOT / "agents"}
-for part in ("checks", "envs", "evaluation", "leaderboard"):
+for part in ("checks", "envs", "evaluation", "leaderboard", "suite"):
     FOLDERS[f"recgym.{part}"] = ROOT / "recgym" / part
 FOLDERS["recgym.datasets"] = ROOT / "datasets" / "prepare"
 HEAVY = ("pyarrow", "ibis", "duckdb", "pandas", "torch", "transformers", "matplotlib", "pyspark")
@@ -100,8 +100,9 @@ ALLOWED = {
         "recgym.evaluation.ranking",
         "recgym.evaluation.predictions", "recgym.evaluation.report", "recgym.evaluation.scoring",
         "recgym.evaluation.tasks", "recgym.home", "recgym.leaderboard.submission",
-        "recgym.leaderboard.verification", "recgym.log",
+        "recgym.leaderboard.verification", "recgym.log", "recgym.pages",
     },
+    "recgym.pages": set(),
     "recgym.diagnose": {"recgym.log"},
     "recgym.plots": {"recgym.log"},
     "recgym.curves": {"recgym.plots", "recgym.runs"},
@@ -109,21 +110,25 @@ ALLOWED = {
         "recgym", "recgym.agent", "recgym.benchmarks", "recgym.evaluation.closed_loop",
         "recgym.evaluation.intervals", "recgym.evaluation.predictions",
         "recgym.evaluation.report", "recgym.evaluation.scoring", "recgym.evaluation.tasks",
-        "recgym.home", "recgym.log",
+        "recgym.home", "recgym.log", "recgym.suite.file", "recgym.suite.grid",
+        "recgym.suite.journal", "recgym.suite.step",
     },
+    "recgym.suite.page": {"recgym", "recgym.pages"},
     "recgym.terminal": set(),
     "recgym.cli": {
         "recgym", "recgym.cli_data", "recgym.cli_envs", "recgym.cli_evaluate",
-        "recgym.cli_leaderboard", "recgym.cli_train", "recgym.terminal",
+        "recgym.cli_leaderboard", "recgym.cli_runs", "recgym.cli_train", "recgym.terminal",
     },
     "recgym.cli_train": {
-        "recgym", "recgym.agent", "recgym.cli_evaluate", "recgym.curves", "recgym.envs",
+        "recgym", "recgym.agent", "recgym.cli_runs", "recgym.envs",
         "recgym.evaluation.report", "recgym.log", "recgym.minari_format", "recgym.rollouts",
         "recgym.runs", "recgym.terminal",
     },
+    "recgym.cli_runs": {"recgym.curves", "recgym.runs", "recgym.terminal"},
     "recgym.cli_suite": {
         "recgym.agent", "recgym.evaluation.intervals", "recgym.evaluation.report",
-        "recgym.leaderboard.submission", "recgym.suite", "recgym.terminal",
+        "recgym.leaderboard.submission", "recgym.suite.file", "recgym.suite.grid",
+        "recgym.suite.page", "recgym.suite.results", "recgym.suite.runner", "recgym.terminal",
     },
     "recgym.cli_evaluate": {
         "recgym.agent", "recgym.benchmarks", "recgym.evaluation.closed_loop",

@@ -99,7 +99,7 @@ def evaluate(
     """
     chosen = load_agent(agent) if isinstance(agent, str) else agent
     asked = benchmark_named(benchmark) if isinstance(benchmark, str) else benchmark
-    options = _checked(chosen, dict(config or {}))
+    options = changed_options(chosen, config or {})
     chance = has_chance(chosen)
     seeds = list(range(LISTED) if seeds is None else dict.fromkeys(seeds)) if chance else [0]
     if not seeds:
@@ -107,16 +107,7 @@ def evaluate(
     task = Task(asked, split, progress)
     folder = folder or run_folder(asked, chosen, options, split)
     code = code_of(chosen)
-    same = {
-        "agent": home_of(chosen),
-        "benchmark": asked.name,
-        "code": code,
-        "config": options,
-        "dataset": task.sha256,
-        "recgym": __version__,
-        "split": split,
-        "users": users,
-    }
+    same = depends_on(chosen, asked, options, task.sha256, split, users, code)
     results = []
     for seed in seeds:
         place = folder / f"seed-{seed}"
@@ -155,6 +146,41 @@ def run_folder(
         name += "-" + sha256_of_json(config)[:8]
     asked = benchmark.name if split == "test" else f"{benchmark.name}-{split}"
     return home() / "runs" / asked / name
+
+
+def depends_on(
+    agent: type[Any],
+    benchmark: Benchmark,
+    config: Mapping[str, Any],
+    dataset: str | None,
+    split: str,
+    users: int,
+    code: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """All that a result depends on, but for its seed: where it is the same, so is the result."""
+    return {
+        "agent": home_of(agent),
+        "benchmark": benchmark.name,
+        "code": code,
+        "config": config,
+        "dataset": dataset,  # its hash
+        "recgym": __version__,
+        "split": split,
+        "users": users,
+    }
+
+
+def changed_options(agent: type[Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that differ from the agent's defaults; they must be JSON."""
+    defaults = options_of(agent)
+    try:
+        config = json.loads(json.dumps(dict(config), allow_nan=False))
+    except (TypeError, ValueError) as problem:
+        raise InvalidArgument(
+            f"The options of {short_name(home_of(agent))} are numbers, texts and lists of them "
+            f"({problem})."
+        ) from None
+    return {key: value for key, value in config.items() if defaults.get(key) != value}
 
 
 def primary_interval(
@@ -252,25 +278,10 @@ class _Peak:
 
 def _found(folder: Path, same: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result of a seed that was there before, if all that it depends on is the same."""
-    try:
-        known = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    known = read_json(folder / "result.json")
     if known.get("same") != json.loads(json.dumps(same)) or same["code"].get("changed"):
         return None
     return dict(known["result"])
-
-
-def _checked(agent: type[Any], config: dict[str, Any]) -> dict[str, Any]:
-    """The options that differ from the defaults; they must be JSON."""
-    defaults = options_of(agent)
-    try:
-        config = json.loads(json.dumps(config, allow_nan=False))
-    except (TypeError, ValueError) as problem:
-        raise InvalidArgument(
-            f"The options of an agent are numbers, texts and lists of them ({problem})."
-        ) from None
-    return {key: value for key, value in config.items() if defaults.get(key) != value}
 
 
 def _command(
@@ -328,3 +339,12 @@ def write_json(file: Path, content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     part.write_text(text + "\n", encoding="utf-8")
     os.replace(part, file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where none can be read."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -11,16 +11,13 @@ import numpy as np
 
 from recgym.benchmarks import BENCHMARKS, Benchmark
 from recgym.envs import ORACLES
-from recgym.errors import InvalidArgument
 from recgym.evaluation.intervals import Interval, aggregate, holm, may_claim, normalised
 from recgym.leaderboard.submission import ESTIMATES, PAGE, Submission, files_of, read
 from recgym.leaderboard.verification import TEAM, Against, Record, Trust, record_of, records
+from recgym.pages import DIGITS, NAMES, SURE, filled, markdown, spread
 
 BLOCK = "leaderboard"
-SURE = 0.05  # below which an adjusted p lets a difference be marked
 _TRUSTS: tuple[Trust, ...] = get_args(Trust)  # the most trusted first
-_NAMES = {"return": "return", "ndcg@10": "NDCG@10", "snips": "SNIPS click rate"}
-_DIGITS = {"return": 2, "ndcg@10": 3, "snips": 4}
 _TOP = 3  # rows of a benchmark that the project's page names
 _EMPTY = "# Leaderboard\n\n<!-- leaderboard -->\n<!-- /leaderboard -->\n"
 _NONE = "No row yet."
@@ -75,9 +72,10 @@ def render(root: Path) -> dict[Path, str]:
     estimates = root / ESTIMATES
     judged = json.loads(estimates.read_text("utf-8")) if estimates.exists() else {}
     overview = "\n\n".join([_overview(tables), *_off_policy(judged)])
-    pages = {own: _filled(own, text, overview)}
+    pages = {own: filled(text, BLOCK, overview, own.name)}
     if above.exists() and f"<!-- {BLOCK} -->" in above.read_text("utf-8"):
-        pages[above] = _filled(above, above.read_text("utf-8"), _summary(tables, root.name))
+        summary = _summary(tables, root.name)
+        pages[above] = filled(above.read_text("utf-8"), BLOCK, summary, above.name)
     for name, benchmark in BENCHMARKS.items():
         page = root / name / PAGE
         if tables[name] or page.exists():
@@ -144,7 +142,7 @@ def _descending(value: float | None) -> float:
 def _overview(tables: Tables) -> str:
     logs = [one for one in BENCHMARKS.values() if not one.env]
     empty = [
-        [one.name, _NAMES[one.primary], one.shows, one.hides]
+        [one.name, NAMES[one.primary], one.shows, one.hides]
         for one in logs if not tables[one.name]
     ]  # fmt: skip
     parts = ["## Over all benchmarks", *(_aggregates(tables, _TRUSTS) or [_NONE])]
@@ -154,7 +152,7 @@ def _overview(tables: Tables) -> str:
     parts += [part for one in logs if tables[one.name] for part in _log_part(one, tables[one.name])]
     if empty:
         heads = ["no row yet", "ranked by", "can show", "cannot show"]
-        parts.append(_markdown([heads, *empty]))
+        parts.append(markdown([heads, *empty]))
     return "\n\n".join(parts)
 
 
@@ -167,10 +165,10 @@ def _summary(tables: Tables, folder: str) -> str:
         if verified and (not benchmark.env or "-mixed-" in benchmark.name):
             best = [f"{_agent(row)} {_primary(row)}" for row in verified[:_TOP]]
             link = f"[{benchmark.name}]({folder}/{benchmark.name}/{PAGE})"
-            rows.append([link, _NAMES[benchmark.primary], *best, *[""] * (_TOP - len(best))])
+            rows.append([link, NAMES[benchmark.primary], *best, *[""] * (_TOP - len(best))])
     if len(rows) == 1:
         return _NONE
-    return "\n\n".join([*_aggregates(tables, _TRUSTS[:2]), _markdown(rows)])
+    return "\n\n".join([*_aggregates(tables, _TRUSTS[:2]), markdown(rows)])
 
 
 def _off_policy(judged: dict[str, Any]) -> list[str]:
@@ -194,9 +192,9 @@ def _off_policy(judged: dict[str, Any]) -> list[str]:
         "of the mean squared error, *regret* what choosing the agent with the best estimate loses, "
         "also as a share of the spread of true returns. Written by `recgym evaluate A … "
         "--benchmark B --ope --out leaderboards/off-policy.json`.",
-        _markdown(lines),
+        markdown(lines),
         "In brackets: how many sessions an estimate rests on (of weights; all, for fqe).",
-        _markdown(truths),
+        markdown(truths),
     ]
 
 
@@ -219,7 +217,7 @@ def _oracle_part(name: str, tables: Tables) -> list[str]:
         first = next(iter(rows.values()))
         cells = [_cell(rows[tier]) if tier in rows else "" for tier in tiers]
         lines.append([_agent(first), first.stated.report.learns_from, *cells])
-    return [f"### {name}", _about(name, tiers), _markdown(lines) if found else _NONE]
+    return [f"### {name}", _about(name, tiers), markdown(lines) if found else _NONE]
 
 
 def _about(name: str, tiers: dict[str, Benchmark]) -> str:
@@ -259,7 +257,7 @@ def _page(benchmark: Benchmark, rows: Sequence[Row]) -> str:
         f"# {benchmark.name}",
         f"{benchmark.shows} *Not shown:* {benchmark.hides}",
         f"Agents learn from `{benchmark.dataset}`, made by `{benchmark.build}`.{frozen} They are "
-        f"ranked by {_NAMES[benchmark.primary]}.{scale} [How to read this](../{PAGE}).",
+        f"ranked by {NAMES[benchmark.primary]}.{scale} [How to read this](../{PAGE}).",
     ]
     if not rows:
         return "\n\n".join([*parts, _NONE]) + "\n"
@@ -315,7 +313,7 @@ def _aggregate_table(title: str, scored: list[tuple[list[Row], Interval]]) -> st
         chance = any(row.stated.report.chance for row in rows)
         shown = _spread(score.mean, score.low, score.high, 1) if chance else f"{score.mean:.1f}"
         lines.append([_agent(rows[0]), rows[0].stated.report.learns_from, shown, least(rows)])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 # ----------------------------------------------------------------------------------- the columns
@@ -341,7 +339,7 @@ def _columns(benchmark: Benchmark) -> list[Column]:
     return [
         _AGENT,
         ("learns from", lambda row: row.stated.report.learns_from),
-        (f"{_NAMES[benchmark.primary]} (95%)", _primary),
+        (f"{NAMES[benchmark.primary]} (95%)", _primary),
         ("score", lambda row: _number(np.mean(row.scores) if row.scores else None, 1)),
         *middle[benchmark.primary],
         (f"against {benchmark.baseline} (95%)", _against),
@@ -383,19 +381,18 @@ _COSTS: list[Column] = [
 
 
 def _primary(row: Row) -> str:
-    stated, digits = row.stated.report.primary, _DIGITS[row.benchmark.primary]
+    stated, digits = row.stated.report.primary, DIGITS[row.benchmark.primary]
     return _spread(stated["mean"], stated["low"], stated["high"], digits)
 
 
 def _against(row: Row) -> str:
-    found, digits = row.against, _DIGITS[row.benchmark.primary]
+    found, digits = row.against, DIGITS[row.benchmark.primary]
     if found is None or row.p is None:
         return "itself" if _is_baseline(row.stated, row.benchmark) else "n/a"
-    low, high = f"{found.low:+.{digits}f}", f"{found.high:+.{digits}f}"
     mark = ""
     if row.claims and row.p < SURE:
         mark = " ▲" if found.mean > 0 else " ▼"
-    return f"{found.mean:+.{digits}f} ({low} to {high}), p {row.p:.3f}{mark}"
+    return f"{spread(found.mean, found.low, found.high, digits, '+')}, p {row.p:.3f}{mark}"
 
 
 def _made(row: Row) -> str:
@@ -407,7 +404,7 @@ def _made(row: Row) -> str:
         options = json.dumps(report.config, ensure_ascii=False)
         words.append(f"with <code>{_text(options)}</code>")
     if record and (again := record.reproduced):
-        found = _number(again.found, _DIGITS[row.benchmark.primary])
+        found = _number(again.found, DIGITS[row.benchmark.primary])
         code = "" if again.same_code else ", by other code than that of its commit"
         words.append(f"reproduced: {found} with seed {again.seed}{code}")
     if row.stated.note:
@@ -433,7 +430,7 @@ def _number(value: Any, digits: int) -> str:
 def _spread(mean: float | None, low: float | None, high: float | None, digits: int) -> str:
     if mean is None or low is None or high is None:
         return _number(mean, digits)
-    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return spread(mean, low, high, digits)
 
 
 def _text(words: str) -> str:
@@ -444,21 +441,7 @@ def _text(words: str) -> str:
 
 
 def _table(rows: Iterable[Row], columns: Sequence[Column]) -> str:
-    return _markdown([
+    return markdown([
         [name for name, _ in columns],
         *([cell(row) for _, cell in columns] for row in rows),
     ])  # fmt: skip
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = ["| " + " | ".join(cells) + " |" for cells in rows]
-    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
-
-
-def _filled(file: Path, text: str, content: str) -> str:
-    opening, closing = f"<!-- {BLOCK} -->", f"<!-- /{BLOCK} -->"
-    if text.count(opening) != 1 or text.count(closing) != 1:
-        raise InvalidArgument(f"{file.name} needs one block {opening} … {closing}.")
-    before, _, rest = text.partition(opening)
-    _, _, after = rest.partition(closing)
-    return f"{before}{opening}\n{content}\n{closing}{after}"

@@ -13,6 +13,7 @@ import torch
 from recgym.agent import load_agent, made
 from recgym.agents import checkpoint
 from recgym.agents.batches import Steps
+from recgym.checks import check_agent
 from recgym.errors import Diverged, InvalidArgument, RecGymError
 from recgym.evaluation.ranking import metrics, rank
 from recgym.rollouts import collect
@@ -459,3 +460,11 @@ def test_encoders_that_cannot_are_refused(data):
     with pytest.raises(InvalidArgument, match="take gru4rec, sasrec or nextitnet") as problem:
         load_agent("modern")(**QUICK, encoder="caser").fit(data[0])
     said(problem)
+
+
+# --------------------------------------------------------------------------------- the contract
+
+
+@pytest.mark.parametrize("name", [*NAMES, "sqn-fut"])
+def test_every_learner_keeps_the_contract_of_agents(name):
+    assert check_agent(name, **QUICK)

@@ -1,0 +1,110 @@
+"""The results of a suite in a page: tables, and sentences."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from recgym import pages
+from recgym.pages import DIGITS, NAMES, SURE, markdown, spread
+
+BLOCK = "results"
+Verdict = Literal["won", "lost", "no difference", "not run"]
+_SAID: dict[Verdict, tuple[str, str]] = {  # of one that it is held against, and of several
+    "won": ("better", "better than each"),
+    "lost": ("worse", "worse than one or more"),
+    "no difference": ("no difference", "worse than none, and not better than each"),
+    "not run": ("not run", "not all run"),
+}
+
+
+def filled(page: str, results: Mapping[str, Any]) -> str:
+    """A page with its block made of results."""
+    return pages.filled(page, BLOCK, _block(results), "The page")
+
+
+def _block(results: Mapping[str, Any]) -> str:
+    metrics: dict[str, str] = results["benchmarks"]
+    heads = [f"{name} ({NAMES[metric]})" for name, metric in metrics.items()]
+    names = list(next(iter(results["rows"].values())))
+    rows = [[f"`{row}`", *(_reached(results["rows"][one][row], DIGITS[metrics[one]])
+                           for one in metrics)] for row in names]  # fmt: skip
+    parts = [
+        f"The grid of `{results['suite']}`, run by `recgym run --suite`: the primary metric, its "
+        "mean over seeds and where 95% of resamples of users and seeds lie.",
+        markdown([["row", *heads], *rows]),
+    ]
+    if not results["comparisons"]:
+        return "\n\n".join(parts)
+    by_pair: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for one in results["comparisons"]:
+        pair = one["row"], one["group"], one["against"]
+        by_pair.setdefault(pair, {})[one["benchmark"]] = one
+    cells = [[f"`{row}`", f"`{other}`", *(_compared(of[one], DIGITS[metrics[one]])
+                                          for one in metrics)]
+             for (row, _, other), of in by_pair.items()]  # fmt: skip
+    parts += [
+        "Paired differences on the same test users: won or lost where p is below "
+        f"{SURE:g} after Holm's adjustment for all comparisons of a benchmark. ▲ and ▼ mark what "
+        "may be claimed, with five seeds or more of both; all else is a finding of these seeds.",
+        markdown([["row", "against", *metrics], *cells]),
+        "\n".join(_sentences(by_pair, list(metrics))),
+    ]
+    return "\n\n".join(parts)
+
+
+def _reached(cell: dict[str, Any] | None, digits: int) -> str:
+    if cell is None or cell["mean"] is None:
+        return "not run"
+    seeds = ", 1 seed" if len(cell["seeds"]) == 1 else f", {len(cell['seeds'])} seeds"
+    return spread(cell["mean"], cell["low"], cell["high"], digits) + seeds
+
+
+def _verdict(one: Mapping[str, Any]) -> Verdict:
+    if one["mean"] is None:
+        return "not run"
+    if one["adjusted"] >= SURE:
+        return "no difference"
+    return "won" if one["mean"] > 0 else "lost"
+
+
+def _compared(one: dict[str, Any], digits: int) -> str:
+    verdict = _verdict(one)
+    if verdict == "not run":
+        return verdict
+    mark = {"won": " ▲", "lost": " ▼"}.get(verdict, "") if one["claim"] else ""
+    return f"{verdict} {spread(one['mean'], one['low'], one['high'], digits, '+')}{mark}"
+
+
+def _sentences(
+    by_pair: Mapping[tuple[str, str, str], dict[str, Any]], benchmarks: Sequence[str]
+) -> Iterator[str]:
+    """Where a row is better than all that it is held against as one thing, and where not."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row, group, other in by_pair:
+        groups.setdefault((row, group), []).append(other)
+    for (row, group), others in groups.items():
+        where: dict[Verdict, list[str]] = {verdict: [] for verdict in _SAID}
+        for name in benchmarks:
+            all_of = [by_pair[row, group, other][name] for other in others]
+            verdict = _together([_verdict(one) for one in all_of])
+            deciding = [one for one in all_of if _verdict(one) == verdict]
+            claim = verdict in ("won", "lost") and (
+                all if verdict == "won" else any
+            )(one["claim"] for one in deciding)  # fmt: skip
+            where[verdict].append(name + (" ▲" if verdict == "won" else " ▼") * claim)
+        said = [f"{_SAID[verdict][len(others) > 1]} on {_and(names)}"
+                for verdict, names in where.items() if names]  # fmt: skip
+        against = _and([f"`{other}`" for other in others])
+        yield f"- `{row}` against {group} ({against}): {'; '.join(said)}."
+
+
+def _together(verdicts: Sequence[Verdict]) -> Verdict:
+    """Lost if it lost to one; won if it won against all."""
+    for verdict in ("lost", "not run", "no difference"):
+        if verdict in verdicts:
+            return verdict
+    return "won"
+
+
+def _and(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

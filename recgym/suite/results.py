@@ -1,0 +1,123 @@
+"""What the rows of a suite reached, and how they compare, as JSON."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recgym import __version__
+from recgym.agent import has_chance, home_of, load_agent, options_of
+from recgym.errors import InvalidArgument
+from recgym.evaluation.intervals import Outcomes, holm, may_claim, paired
+from recgym.evaluation.predictions import Predictions
+from recgym.evaluation.report import primary_interval, read_json, run_folder
+from recgym.evaluation.scoring import primary_outcomes
+from recgym.evaluation.tasks import Progress, Task
+from recgym.suite.grid import Grid
+from recgym.suite.step import Step
+
+SCHEMA = 1
+
+
+def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> dict[str, Any]:
+    """What rows reached, and how they compare, as JSON; None stands for what was not run."""
+    cells: dict[str, Any] = {}
+    compared: list[dict[str, Any]] = []
+    for name, asked in grid.suite.benchmarks.items():
+        cells[name], task = {}, None
+        known: dict[str, _Reached | None] = {}
+        for row in grid.suite.rows.values():
+            steps = grid.seeds(row, name) if name in row.benchmarks else []
+            if runs := [one for step in steps if (one := grid.found(step))]:
+                task = task or Task(asked, "test", progress)
+                known[row.name] = _Reached(task, grid.place(steps[0]), runs, row.agent)
+            reached = known.get(row.name)
+            cells[name][row.name] = reached and _cell(reached, steps[0])
+        differences: list[dict[str, Any]] = []
+        for comparison in grid.suite.comparisons:
+            for group, against in comparison.against.items():
+                for other in against:
+                    if other not in grid.suite.rows and other not in known and task:
+                        known[other] = _evaluated(other, task)
+                    about = {"benchmark": name, "row": comparison.row, "group": group}
+                    found = _difference(known.get(comparison.row), known.get(other))
+                    differences.append(about | {"against": other} | found)
+        told = [one for one in differences if one["p"] is not None]
+        for one, p in zip(told, holm([one["p"] for one in told]), strict=True):
+            one["adjusted"] = p
+        compared += differences
+    metrics = {name: asked.primary for name, asked in grid.suite.benchmarks.items()}
+    return {
+        "schema": SCHEMA, "recgym": __version__, "suite": grid.suite.file.name,
+        "benchmarks": metrics, "rows": cells, "comparisons": compared,
+    }  # fmt: skip
+
+
+def read_results(file: Path) -> dict[str, Any]:
+    """What `results_of` wrote into a file."""
+    found = read_json(file)
+    if found.get("schema") != SCHEMA:
+        raise InvalidArgument(
+            f"{file} holds no results of a suite: write them with `recgym run --suite FILE "
+            f"--results {file}`."
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """The results of an agent by seed, and the predictions that they rest on."""
+
+    task: Task
+    folder: Path
+    results: list[dict[str, Any]]
+    agent: str
+
+    @cached_property
+    def runs(self) -> list[Predictions]:
+        return [Predictions.read(self.folder / f"seed-{one['seed']}", one["predictions"])
+                for one in self.results]  # fmt: skip
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        return primary_outcomes(self.task, self.runs)
+
+    @property
+    def may_claim(self) -> bool:
+        return may_claim(len(self.results), has_chance(load_agent(self.agent)))
+
+
+def _cell(reached: _Reached, step: Step) -> dict[str, Any]:
+    results = reached.results
+    primary = primary_interval(reached.task, reached.runs, results)
+    ndcg = [one["metrics"]["ranking"]["main"]["all"].get("ndcg@10") for one in results]
+    return {
+        "options": step.options,
+        "head": {**options_of(load_agent(step.agent)), **(step.options or {})}.get("head"),
+        "seeds": [one["seed"] for one in results],
+        "mean": primary["mean"], "low": primary["low"], "high": primary["high"],
+        "ndcg@10": None if None in ndcg else float(np.mean(ndcg)),
+        "training_seconds": float(np.mean([one["costs"]["training_seconds"] for one in results])),
+    }  # fmt: skip
+
+
+def _evaluated(name: str, task: Task) -> _Reached | None:
+    """An agent with its own options, as it was evaluated before, whatever the commit."""
+    agent = load_agent(name)
+    folder = run_folder(task.benchmark, agent, {})
+    report = read_json(folder / "report.json")
+    if report.get("dataset", {}).get("sha256") != task.sha256:
+        return None
+    return _Reached(task, folder, report["results"], home_of(agent))
+
+
+def _difference(first: _Reached | None, second: _Reached | None) -> dict[str, Any]:
+    nothing = dict.fromkeys(("mean", "low", "high", "p", "adjusted"), None) | {"claim": False}
+    if first is None or second is None or first.task.benchmark.primary == "snips":
+        return nothing
+    if not np.array_equal(first.outcomes.counts, second.outcomes.counts):  # other users
+        return nothing
+    found = paired(first.outcomes, second.outcomes)
+    return nothing | asdict(found) | {"claim": first.may_claim and second.may_claim}

@@ -1,0 +1,152 @@
+"""What the file of a suite may say, and what is said of a slip in it."""
+
+from pathlib import Path
+
+import pytest
+
+from recgym.agent import load_agent
+from recgym.cli import run
+from recgym.errors import RecGymError, UnknownName
+from recgym.suite.file import read_suite
+from tests.sentences import said
+from tests.suite.conftest import GUESS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sedes = [1]\n" + GUESS, "key of the suite is named 'sedes'. Did you mean 'seeds'"),
+        (GUESS + "agnet = 1\n", "key of the row 'guess' is named 'agnet'. Did you mean 'agent'"),
+        (GUESS.replace("tiny:Guess", "markow"), "No agent is named 'markow'. Did you mean 'markov"),
+        (GUESS + "options = { nose = 1 }\n", "option of Guess is named 'nose'. Did you mean 'noi"),
+        (GUESS + 'benchmarks = ["tiny:SHOPS"]\n', "Did you mean 'tiny:SHOP'"),
+        ('seeds-of = { "tiny:SHO" = [1] }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
+        (GUESS + "seeds = []\n", "'seeds' of the row 'guess' is a list of one whole number"),
+        (GUESS + 'seeds = ["a"]\n', "is a list of one whole number or more"),
+        (GUESS + GUESS, "Two rows are named 'guess'"),
+        (GUESS.replace('"guess"', '"A b"'), "'A b' cannot name a row"),
+        (GUESS + "tune = true\n", "[tune] lists nothing to try"),
+        (GUESS + "tune = 1\n", "'tune' of the row 'guess' is true or false"),
+        (GUESS + "[tune]\nnoise = 1\n", "a list of what is tried"),
+        (GUESS + "tune = true\n[tune]\nnose = [1]\n", "Did you mean 'noise'"),
+        (GUESS + "tune = true\noptions.noise = 1\n[tune]\nnoise = [1]\n", "fixes 'noise'"),
+        (GUESS + 'tuned-as = "guest"\n[tune]\nnoise = [1]\n', "Did you mean 'guess'"),
+        (GUESS + 'tuned-as = "guess"\ntune = true\n[tune]\nnoise = [1]\n', "also tuned as another"),
+        (GUESS + 'tuned-as = "other"\n[[rows]]\nname = "other"\nagent = "random"\n',
+         "'other', which is not tuned"),
+        (GUESS + "options = { noise = 2026-01-01 }\n", "numbers, texts and lists"),
+        (GUESS + "options = { noise = nan }\n", "numbers, texts and lists"),
+        (GUESS + '[[comparisons]]\nrow = "gues"\n', "No row is named 'gues'"),
+        (GUESS + '[[comparisons]]\nrow = "guess"\nagainst = { x = ["vsknnn"] }\n', "'vsknnn'"),
+        (GUESS + '[[comparisons]]\nrow = "guess"\nagainst = { x = [] }\n', "one name or more"),
+        ("users = 1\n" + GUESS, "no TOML"),
+        ("", "has no [[rows]]"),
+        ("rows = [1]\n", "is a table"),
+        ("rows = 1\n", "'rows' of the suite is a list"),
+        ("[rows", "no TOML"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_a_suite_is_a_sentence_before_anything_runs(tiny, text, words):
+    with pytest.raises(RecGymError) as problem:
+        tiny.suite(text)
+    assert words in said(problem)
+    assert tiny.fitted() == []
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "words"),
+    [
+        ("oracle-static-mixd-v0", "Did you mean 'oracle-static-mixed-v0'"),
+        ("tiny:NONE", "cannot be loaded"),
+        ("tiny:Guess", "no benchmark"),
+    ],
+)
+def test_a_benchmark_that_is_none_is_named(tiny, benchmark, words):
+    with pytest.raises(RecGymError) as problem:
+        tiny.suite(GUESS, [benchmark])
+    assert words in said(problem)
+
+
+def test_a_suite_that_is_not_there_and_words_that_fit_nothing_are_said(tiny):
+    with pytest.raises(RecGymError) as problem:
+        read_suite(tiny.folder / "none.toml")
+    assert "cannot be read" in said(problem)
+    tiny.suite(GUESS)
+    with pytest.raises(UnknownName) as problem:
+        run(["run", "--suite", str(tiny.file), "--only", "gess"])
+    assert "Did you mean 'guess'" in said(problem)
+    for words in (["--processes", "0"], ["--minutes", "-1"]):
+        with pytest.raises(RecGymError) as problem:
+            run(["run", "--suite", str(tiny.file), *words])
+        said(problem)
+
+
+def test_seeds_are_those_of_the_row_then_of_the_benchmark_then_of_all(tiny):
+    found = tiny.suite(
+        'seeds = [0, 1]\n[seeds-of]\n"tiny:USERS" = [0, 1, 2]\n' + GUESS
+        + '[[rows]]\nname = "one"\nagent = "tiny:Guess"\nseeds = [7]\n'
+        + '[[rows]]\nname = "more"\nagent = "tiny:Guess"\nseeds = [7]\n'
+        + 'seeds-of = { "tiny:USERS" = [8, 9] }\n'
+        + '[[rows]]\nname = "sure"\nagent = "tiny:Sure"\n',
+        ["tiny:SHOP", "tiny:USERS"],
+    )  # fmt: skip
+    seeds = {name: list(row.seeds.values()) for name, row in found.rows.items()}
+    assert seeds == {
+        "guess": [(0, 1), (0, 1, 2)], "one": [(7,), (7,)], "more": [(7,), (8, 9)],
+        "sure": [(0,), (0,)],
+    }  # fmt: skip
+
+
+def test_options_are_given_to_all_agents_that_have_them_and_a_row_has_the_last_word(tiny):
+    found = tiny.suite('''
+        options = { noise = 0.25, steps = 5 }
+        options-of = { "tiny:SHOP" = { noise = 0.5 } }
+        [[rows]]
+        name = "one"
+        agent = "tiny:Guess"
+        [[rows]]
+        name = "two"
+        agent = "tiny:Guess"
+        options = { noise = 0.75 }
+        options-of = { "tiny:SHOP" = { ranks = -1 } }
+        [[rows]]
+        name = "popular"
+    ''', ("tiny:SHOP", "tiny:MASKED"))  # fmt: skip
+    given = {
+        (row.name, name): row.options[name]
+        for row in found.rows.values() for name in found.benchmarks
+    }  # fmt: skip
+    assert given == {
+        ("one", "tiny:SHOP"): {"noise": 0.5},
+        ("one", "tiny:MASKED"): {"noise": 0.25},
+        ("two", "tiny:SHOP"): {"noise": 0.75, "ranks": -1},
+        ("two", "tiny:MASKED"): {"noise": 0.75},
+        ("popular", "tiny:SHOP"): {},
+        ("popular", "tiny:MASKED"): {},
+    }
+
+
+def test_the_grid_of_the_project_is_sound():
+    found = read_suite(ROOT / "examples" / "grid.toml")
+    assert len(found.benchmarks) == 7 and len(found.candidates) == 2
+    for row in found.rows.values():
+        assert isinstance(load_agent(row.agent), type)
+    twins = [row for row in found.rows.values()
+             if row.options["movielens-small-v0"].get("discount") == 0]  # fmt: skip
+    assert len(twins) == 3 and all(row.tuned_as in found.rows for row in twins)
+    assert {len(row.seeds["oracle-boredom-mixed-v0"]) for row in twins} == {5}
+    assert {len(row.seeds["movielens-small-v0"]) for row in twins} == {1}
+    for comparison in found.comparisons:
+        assert comparison.against
+
+
+@pytest.mark.d3rlpy
+def test_the_baselines_of_the_project_are_sound():
+    found = read_suite(ROOT / "examples" / "baselines.toml")
+    assert len(found.benchmarks) == 20
+    assert {"vsknn", "greedy", "d3rlpy-cql", "sb3-ppo"} < found.rows.keys()
+    steps = found.rows["d3rlpy-cql"].options
+    assert steps["yoochoose-sample-v0"] == {"steps": 1000}
+    assert steps["retailrocket-sample-v0"] == {"steps": 100}

@@ -1,0 +1,90 @@
+"""What rows reached, how they compare, and where it is written."""
+
+import json
+
+import pytest
+
+import recgym
+from recgym.benchmarks import BENCHMARKS
+from recgym.cli import run
+from recgym.errors import RecGymError
+from recgym.suite.grid import Grid
+from recgym.suite.page import filled
+from recgym.suite.results import read_results, results_of
+from recgym.suite.runner import run_suite
+from tests.sentences import said
+from tests.suite.conftest import GUESS
+
+COMPARED = (
+    "seeds = [0, 1, 2]\n" + GUESS + "options = { noise = 0.01 }\n"
+    + '[[rows]]\nname = "turned"\nagent = "tiny:Guess"\nseeds = [0]\noptions = { ranks = -1 }\n'
+    + '[[rows]]\nname = "never"\nagent = "tiny:Wild"\nseeds = [0]\n'
+    + '[[comparisons]]\nrow = "guess"\n'
+    + 'against = { "its other" = ["turned"], "all" = ["turned", "never"], "VSKNN" = ["vsknn"] }\n'
+)  # fmt: skip
+
+
+def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsys, monkeypatch):
+    found = tiny.suite(COMPARED)
+    run(tiny.command("--processes", "2", "--only", "guess", "turned")[1:])
+    page = tiny.folder / "README.md"
+    page.write_text("# Ours\n<!-- results -->\nold\n<!-- /results -->\nend\n")
+    results = tiny.folder / "results.json"
+    run(tiny.command("--results", str(results), "--render")[1:])
+    content = read_results(results)
+    cells = content["rows"]["tiny:SHOP"]
+    assert cells["never"] is None and cells["guess"]["seeds"] == [0, 1, 2]
+    assert cells["guess"]["options"] == {"noise": 0.01}
+    assert cells["guess"]["low"] <= cells["guess"]["mean"] <= cells["guess"]["high"]
+    assert cells["guess"]["mean"] == pytest.approx(cells["guess"]["ndcg@10"])
+    first, again, never, agent = content["comparisons"]
+    assert first["mean"] == pytest.approx(cells["guess"]["mean"] - cells["turned"]["mean"])
+    assert first["low"] > 0 and first["adjusted"] == 2 * first["p"] and not first["claim"]
+    assert again["against"] == "turned" and never["mean"] is agent["mean"] is None
+    text = page.read_text()
+    assert text.startswith("# Ours\n<!-- results -->\nThe grid of `grid.toml`")
+    assert "| `never` | not run |" in text and f"won {first['mean']:+.3f}" in text
+    assert "- `guess` against its other (`turned`): better on tiny:SHOP.\n" in text
+    assert "- `guess` against all (`turned` and `never`): not all run on tiny:SHOP.\n" in text
+    assert "- `guess` against VSKNN (`vsknn`): not run on tiny:SHOP.\n" in text
+    assert filled(text, content) == text and text.endswith("<!-- /results -->\nend\n")
+
+    board = tiny.folder / "board"
+    submit = tiny.command("--submit", "us", "--root", str(board), "--only", "guess", "turned")[1:]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run(submit)
+    assert stop.value.code == 1  # a benchmark of one's own has no leaderboard
+    assert "guess on tiny:SHOP: The run " in (out := capsys.readouterr().out)
+    assert "No benchmark is named 'shop-v0'" in out and "Wrote 0 rows" in out
+    monkeypatch.setitem(BENCHMARKS, "shop-v0", found.benchmarks["tiny:SHOP"])
+    run(submit)
+    out = capsys.readouterr().out
+    assert "Wrote 1 row into" in out
+    assert "Too few seeds for a table: turned on tiny:SHOP." in out
+    row = json.loads((board / "shop-v0" / "guess--us.json").read_text())
+    assert row["name"] == "guess" and row["seeds"] == [0, 1, 2]
+
+
+def test_an_agent_that_was_evaluated_before_is_compared(tiny):
+    found = tiny.suite(
+        '[[rows]]\nname = "sure"\nagent = "tiny:Sure"\n'
+        '[[comparisons]]\nrow = "sure"\nagainst = { nobody = ["random"] }\n'
+    )
+    grid = Grid(found)
+    run_suite(grid, 2)
+    shop = found.benchmarks["tiny:SHOP"]
+    recgym.evaluate("random", shop, seeds=[0, 1, 2])
+    (one,) = results_of(grid)["comparisons"]
+    assert one["mean"] > 0 and not one["claim"]
+    recgym.evaluate("random", shop, seeds=range(5))
+    (one,) = results_of(grid)["comparisons"]
+    assert one["claim"]  # one of them leaves nothing to chance, and the other has five seeds
+
+
+def test_a_file_without_results_is_said(tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    for name in ("results.json", "none.json"):
+        with pytest.raises(RecGymError) as problem:
+            read_results(tmp_path / name)
+        assert "holds no results" in said(problem)
