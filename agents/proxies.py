@@ -10,8 +10,8 @@ import torch
 
 from recgym.agents.batches import Batch, Steps
 from recgym.agents.learner import Terms
-from recgym.agents.recommender import Plan, Recommender
-from recgym.agents.sqn import SQN, half_squares
+from recgym.agents.recommender import Plan
+from recgym.agents.sqn import SQN, Look, half_squares
 
 
 @dataclass
@@ -22,16 +22,9 @@ class Hist(SQN):
         super().prepare(data)
         self.most = max(1, int(data.before.max()))
 
-    def auxiliary(
-        self,
-        network: Recommender,
-        other: Recommender,
-        batch: Batch,
-        state: torch.Tensor,
-        values: torch.Tensor,
-    ) -> Terms:
+    def auxiliary(self, look: Look) -> Terms:
         """(steps before / most of them - Q(s, a))^2 / 2."""
-        return {"proxy": half_squares(self.told(batch) / self.most - values[:, 0])}
+        return {"proxy": half_squares(self.told(look.batch) / self.most - look.values[:, 0])}
 
     def told(self, batch: Batch) -> torch.Tensor:
         """(batch,): what values are to say, up to the most."""
@@ -58,35 +51,22 @@ class Cat(SQN):
         plan = super().plan(data)
         return replace(plan, heads={**plan.heads, "pairs": self.kinds * (self.kinds + 1)})
 
-    def auxiliary(
-        self,
-        network: Recommender,
-        other: Recommender,
-        batch: Batch,
-        state: torch.Tensor,
-        values: torch.Tensor,
-    ) -> Terms:
+    def auxiliary(self, look: Look) -> Terms:
         """-log softmax of the pair; nothing comes after the last step, which is a kind, too."""
+        batch = look.batch
         pairs = batch.behaviours * (self.kinds + 1) + batch.next_behaviours + 1
-        return {"proxy": network.head("pairs").cross_entropy(state, pairs)[0]}
+        return {"proxy": look.network.head("pairs").cross_entropy(look.state, pairs)[0]}
 
 
 @dataclass
 class Eval(SQN):
     """SQN that learns what the log's own next action is worth, not what the best would be."""
 
-    def auxiliary(
-        self,
-        network: Recommender,
-        other: Recommender,
-        batch: Batch,
-        state: torch.Tensor,
-        values: torch.Tensor,
-    ) -> Terms:
+    def auxiliary(self, look: Look) -> Terms:
         """(r + discount Q'(s', a') - Q(s, a))^2 / 2, without a' where the log has none."""
+        batch, other = look.batch, look.other
         with self.judging(other):
             state_after = other.state(batch.next_seen)
             following = other.head("q").of(state_after, batch.next_actions[:, None])[:, 0]
-        known = (1 - batch.over) * (1 - batch.last)
-        target = batch.rewards + self.discount * known * following
-        return {"td": half_squares(target - values[:, 0])}
+        target = self.earned(batch, (1 - batch.last) * following)
+        return {"td": half_squares(target - look.values[:, 0])}

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import torch
 
-from recgym.agents.batches import Batch, Steps
-from recgym.agents.recommender import Recommender
+from recgym.agents.batches import Steps
 from recgym.agents.snqn import SNQN
+from recgym.agents.sqn import Look
 from recgym.agents.warmup import WarmedUp
 
 HIGHEST = 10.0  # of advantages and of importance weights
@@ -28,25 +28,23 @@ class SA2C(WarmedUp, SNQN):
         super().prepare(data)
         self.popularity = torch.as_tensor(data.popularity).to(self.on)
 
-    def weights(
-        self, network: Recommender, batch: Batch, state: torch.Tensor, values: torch.Tensor
-    ) -> torch.Tensor | None:
+    def weights(self, look: Look) -> torch.Tensor | None:
         """After the warm-up, the advantage of an action, times its importance weight."""
-        imitated = super().weights(network, batch, state, values)
+        imitated = super().weights(look)
         if not self.warm or not self.advantages:
             return imitated
-        weights = advantage(values)
+        weights = advantage(look.values.detach())
         if self.clip >= 0:
             weights = weights.clamp(self.clip, HIGHEST)
         if self.smoothing:
-            weights = weights * self.importance(network, batch, state)
+            weights = weights * self.importance(look)
         return weights if imitated is None else imitated * weights
 
-    def importance(self, network: Recommender, batch: Batch, state: torch.Tensor) -> torch.Tensor:
+    def importance(self, look: Look) -> torch.Tensor:
         """clip(pi(a|s) / p(a), .1, 10) ^ smoothing: p is how popular an item is in training."""
         with torch.no_grad():
-            _, each = network.head("supervised").cross_entropy(state, batch.actions)
-        ratio = (-each).exp() / self.popularity[batch.actions]
+            _, each = look.network.head("supervised").cross_entropy(look.state, look.batch.actions)
+        ratio = (-each).exp() / self.popularity[look.batch.actions]
         return ratio.clamp(LOWEST, HIGHEST) ** self.smoothing
 
 

@@ -7,8 +7,7 @@ import torch
 
 from recgym.agents.batches import Batch
 from recgym.agents.learner import NEGATIVES, Terms
-from recgym.agents.recommender import Recommender
-from recgym.agents.sqn import SQN, half_squares
+from recgym.agents.sqn import SQN, Look, half_squares
 
 
 @dataclass
@@ -30,20 +29,14 @@ class SNQN(SQN):
         others = torch.as_tensor(drawn).to(done.device)
         return torch.cat([done, others + (others >= done)], 1)
 
-    def auxiliary(
-        self,
-        network: Recommender,
-        other: Recommender,
-        batch: Batch,
-        state: torch.Tensor,
-        values: torch.Tensor,
-    ) -> Terms:
+    def auxiliary(self, look: Look) -> Terms:
         """L_p is L_q of SQN; L_n sums (r_n + discount Q'(s, argmax_a Q(s, a)) - Q(s, a_k))^2 / 2.
 
         What is not done leaves the user where they are, also at the end of a session.
         """
+        network, other, batch, _, values = look
         following, staying = self.best_values(network, other, batch.next_seen, batch.seen)
-        done = batch.rewards + self.discount * (1 - batch.over) * following
+        done = self.earned(batch, following)
         not_done = self.negative_reward + self.discount * staying
         return {
             "td": self.q_weight * half_squares(done - values[:, 0]),

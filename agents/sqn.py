@@ -7,7 +7,7 @@ the same encoder, is trained by double Q-learning on what the log earned.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 
@@ -16,6 +16,16 @@ from recgym.agents.learner import Learner, Terms
 from recgym.agents.recommender import Recommender
 
 HeadName = Literal["supervised", "q"]
+
+
+class Look(NamedTuple):
+    """A batch as the copy sees it that learns, and the copy that is its target."""
+
+    network: Recommender
+    other: Recommender
+    batch: Batch
+    state: torch.Tensor  # (batch, width)
+    values: torch.Tensor  # (batch, 1 + negatives): Q of what was done, then of the others
 
 
 @dataclass
@@ -36,35 +46,30 @@ class SQN(Learner):
     def loss(self, network: Recommender, other: Recommender, batch: Batch) -> Terms:
         """L = mean(L_q + L_s)."""
         state = network.state(batch.seen)
-        values = network.head("q").of(state, self.compared(batch))  # (batch, 1 + negatives)
+        values = network.head("q").of(state, self.compared(batch))
+        look = Look(network, other, batch, state, values)
         supervised, each = network.head("supervised").cross_entropy(
-            state, batch.actions, self.weights(network, batch, state, values.detach())
+            state, batch.actions, self.weights(look)
         )
-        terms = self.auxiliary(network, other, batch, state, values)
+        terms = self.auxiliary(look)
         return terms | {"supervised": supervised, "cross-entropy": each.mean()}
 
     def compared(self, batch: Batch) -> torch.Tensor:
         """(batch, 1 + negatives): the items whose values are learned, what was done first."""
         return batch.actions[:, None]
 
-    def auxiliary(
-        self,
-        network: Recommender,
-        other: Recommender,
-        batch: Batch,
-        state: torch.Tensor,
-        values: torch.Tensor,
-    ) -> Terms:
+    def auxiliary(self, look: Look) -> Terms:
         """L_q = (r + discount Q'(s', argmax_a Q(s', a)) - Q(s, a))^2 / 2."""
-        (following,) = self.best_values(network, other, batch.next_seen)
-        target = batch.rewards + self.discount * (1 - batch.over) * following
-        return {"td": half_squares(target - values[:, 0])}
+        (following,) = self.best_values(look.network, look.other, look.batch.next_seen)
+        return {"td": half_squares(self.earned(look.batch, following) - look.values[:, 0])}
 
-    def weights(
-        self, network: Recommender, batch: Batch, state: torch.Tensor, values: torch.Tensor
-    ) -> torch.Tensor | None:
-        """(batch,): of the cross-entropy of each action."""
-        return self.imitated(batch)
+    def earned(self, batch: Batch, following: torch.Tensor) -> torch.Tensor:
+        """(batch,): r + discount * what follows, of which there is nothing after the end."""
+        return batch.rewards + self.discount * (1 - batch.over) * following
+
+    def weights(self, look: Look) -> torch.Tensor | None:
+        """(batch,): of the cross-entropy of each action; they teach no values."""
+        return self.imitated(look.batch)
 
     def best_values(
         self, network: Recommender, other: Recommender, *seen: Seen

@@ -16,6 +16,7 @@ from .worlds import (
     head_set,
     in_training,
     learning,
+    looked,
     shop,
 )
 
@@ -31,10 +32,10 @@ def warm(**options):
 
 def weighed(training):
     """The weights of all steps, and the values on which they rest."""
-    network, batch = training.networks[0], all_steps(training)
-    state = network.state(batch.seen)
-    values = network.head("q").of(state, training.compared(batch)).detach()
-    return training.weights(network, batch, state, values), values
+    look = looked(training, all_steps(training))
+    weights = training.weights(look)
+    assert not weights.requires_grad
+    return weights, look.values.detach()
 
 
 # -------------------------------------------------------------------------------- the advantage
@@ -83,8 +84,7 @@ def test_advantages_are_at_most_ten():
     head_set(training.networks[0].head("q"))
     _, values = weighed(training)
     values[:, 0] = 100
-    network, batch = training.networks[0], all_steps(training)
-    found = training.weights(network, batch, network.state(batch.seen), values)
+    found = training.weights(looked(training, all_steps(training), values))
     assert (found == HIGHEST).all()
 
 
@@ -136,8 +136,8 @@ def test_the_loss_is_the_mean_of_weighted_cross_entropies():
 
 def test_without_smoothing_importance_weights_are_one():
     training = warm(smoothing=0.0, clip=-1.0)
-    network, batch = training.networks[0], all_steps(training)
-    importance = training.importance(network, batch, network.state(batch.seen))
+    batch = all_steps(training)
+    importance = training.importance(looked(training, batch))
     assert torch.equal(importance, torch.ones(len(batch)))
     found, values = weighed(training)
     assert torch.equal(found, advantage(values))
@@ -150,7 +150,7 @@ def test_importance_weights_are_clipped_before_they_are_smoothed(smoothing):
     with torch.no_grad():
         network.head("supervised").bias[0] = 30  # almost certain, so that others are unlikely
     state = network.state(batch.seen)
-    importance = training.importance(network, batch, state)
+    importance = training.importance(looked(training, batch))
     counts = np.bincount(batch.actions.numpy(), minlength=ITEMS)
     chances = network.head("supervised")(state).softmax(1).detach()
     for row, action in enumerate(batch.actions.tolist()):

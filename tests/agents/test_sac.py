@@ -15,6 +15,7 @@ from .worlds import (
     hit_rate,
     in_training,
     learning,
+    looked,
     mostly_refused,
     shop,
 )
@@ -35,8 +36,7 @@ def test_the_weight_of_an_action_is_its_value_after_the_warm_up():
     batch = all_steps(training)
     state = network.state(batch.seen)
     values = network.head("q")(state)[torch.arange(len(batch)), batch.actions].detach()
-    given = network.head("q").of(state, training.compared(batch)).detach()
-    found = training.weights(network, batch, state, given)
+    found = training.weights(looked(training, batch))
     torch.testing.assert_close(found, values)
     logits = network.head("supervised")(state).detach()
     each = logits.logsumexp(1) - logits.gather(1, batch.actions[:, None])[:, 0]
@@ -50,9 +50,7 @@ def test_a_constant_in_all_values_is_a_constant_in_all_weights():
     network, batch = training.networks[0], all_steps(training)
     found = []
     for _ in range(2):
-        state = network.state(batch.seen)
-        values = network.head("q").of(state, training.compared(batch)).detach()
-        found.append(training.weights(network, batch, state, values))
+        found.append(training.weights(looked(training, batch)))
         with torch.no_grad():
             network.head("q").bias += 3
     torch.testing.assert_close(found[1], found[0] + 3)

@@ -24,6 +24,7 @@ from .worlds import (
     in_training,
     learning,
     logged,
+    looked,
     shop,
 )
 
@@ -106,7 +107,7 @@ def test_twice_the_same_negatives_lose_twice():
     state = network.state(batch.seen)
     values = network.head("q").of(state, training.compared(batch))
     once, twice = (
-        training.auxiliary(network, other, batch, state, torch.cat([values, *more], 1))
+        training.auxiliary(looked(training, batch, torch.cat([values, *more], 1)))
         for more in ([], [values[:, 1:]])
     )
     assert twice["negatives"].item() == pytest.approx(2 * once["negatives"].item(), rel=1e-6)

@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 
 from recgym.agents.batches import Steps
+from recgym.agents.sqn import Look
 from recgym.agents.validation import Validation
 from recgym.episodes import NONE, Episodes, history_space, offsets_of
 from recgym.evaluation.ranking import metrics, rank
@@ -162,6 +163,15 @@ def learning(kind, data=None, **options):
 def all_steps(training):
     """All steps of the data, as a batch."""
     return training.data.batch(np.arange(len(training.data)), CPU)
+
+
+def looked(training, batch, values=None):
+    """A batch as the first copy of the networks sees it; its own values, unless they are given."""
+    network, other = training.networks
+    state = network.state(batch.seen)
+    if values is None:
+        values = network.head("q").of(state, training.compared(batch))
+    return Look(network, other, batch, state, values)
 
 
 def advanced(training, steps):
