@@ -110,12 +110,13 @@ def killed(trainer, name, options, folder, kills, rng):
     """Train, killed so often: at a random moment, and every other time as it writes."""
     file, draft = folder / "checkpoint.safetensors", folder / ".checkpoint.safetensors.part"
     for kill in range(kills):
-        before = file.stat().st_mtime_ns if file.exists() else 0
         trainer.begin(name, options, str(folder))
-        while not file.exists() or file.stat().st_mtime_ns == before:
-            os.kill(trainer.training, 0)  # it is alive
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.3))
+        for _ in range(rng.randint(1, 12)):  # steps, of which each writes a checkpoint
+            before = file.stat().st_mtime_ns if file.exists() else 0
+            while not file.exists() or file.stat().st_mtime_ns == before:
+                os.kill(trainer.training, 0)  # it is alive
+                time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
         while kill % 2 and not draft.exists():
             os.kill(trainer.training, 0)
             time.sleep(0.0002)
@@ -138,7 +139,7 @@ def assert_killing_changes_nothing(trainer, folder, name, kills, seed, **changes
 
 def test_a_training_that_is_killed_five_times_ends_as_if_it_had_not_been(trainer, tmp_path):
     _, lines, tensors, about = assert_killing_changes_nothing(
-        trainer, tmp_path, "sa2c", 5, 0, steps=100
+        trainer, tmp_path, "sa2c", 5, 0, steps=150
     )
     assert about["standing"]["memory"]["warm since"] % 7 == 0  # as validation stalled
     assert {group["lr"] for groups in about["settings"].values() for group in groups} == {0.001}
@@ -152,7 +153,7 @@ def test_trainings_that_are_killed_twenty_times_end_as_if_they_had_not_been(
     seed, name, trainer, tmp_path
 ):
     kills = 20 // len(NAMES)
-    assert_killing_changes_nothing(trainer, tmp_path, name, kills, seed, steps=150, patience=30)
+    assert_killing_changes_nothing(trainer, tmp_path, name, kills, seed, steps=200, patience=30)
 
 
 # ------------------------------------------------------------------------- stopped at each step
