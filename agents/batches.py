@@ -192,7 +192,7 @@ class Steps:
     def _behaviours(self, parts: list[Any]) -> NDArray[np.int64]:
         """What the user did, where the infos say it; otherwise whether it brought a reward."""
         if not all("infos/behaviour" in part.states for part in parts):
-            return (self.rewards > 0).astype(np.int64)
+            return self.taken.astype(np.int64)
         states = np.concatenate([part.at_states("infos/behaviour") for part in parts])
         behaviours: NDArray[np.int64] = states[self.states + 1].astype(np.int64)
         return behaviours

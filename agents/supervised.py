@@ -50,7 +50,7 @@ class Modern(Supervised):
         return replace(super().plan(data), tied=True)
 
     def update(self) -> Terms:
-        chunks = self.windows.batch(self.drawn(len(self.windows)), self.on)
+        chunks = self.windows.batch(self.rows[self.drawn(len(self.rows))], self.on)
         network = self.networks[0]
 
         def loss() -> Terms:
