@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # d3rlpy pins Gymnasium 1.0.0, and TorchRL's example needs 1.1: each is tested with its own lock.
 comma := ,
-TESTED := $(if $(findstring d3rlpy,$(LOCK)),d3rlpy,torchrl)$(comma)sb3$(comma)test
+TESTED := $(if $(findstring d3rlpy,$(LOCK)),d3rlpy,torchrl)$(comma)llm$(comma)sb3$(comma)test
 
 .PHONY: quickstart test test-all check speed cards oracle lock clean
 

@@ -19,9 +19,13 @@ AGENTS = {
     "sqn-fut": "recgym.agents.proxies:Fut",
     "sqn-cat": "recgym.agents.proxies:Cat",
     "sqn-eval": "recgym.agents.proxies:Eval",
+    "crr-transformer": "recgym.agents.crr:CRRTransformer",
+    "crr-transformer-small": "recgym.agents.crr:CRRTransformerSmall",
+    "dpo": "recgym.agents.dpo:DPO",
     "d3rlpy-bc": "recgym.agents.d3rlpy_agents:DiscreteBC",
     "d3rlpy-double-dqn": "recgym.agents.d3rlpy_agents:DoubleDQN",
     "d3rlpy-cql": "recgym.agents.d3rlpy_agents:DiscreteCQL",
+    "d3rlpy-bcq": "recgym.agents.d3rlpy_agents:DiscreteBCQ",
     "d3rlpy-sac": "recgym.agents.d3rlpy_agents:DiscreteSAC",
     "sb3-ppo": "recgym.agents.sb3_agents:PPO",
 }

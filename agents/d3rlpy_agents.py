@@ -89,6 +89,29 @@ class DiscreteCQL(DoubleDQN):
 
 
 @dataclass
+class DiscreteBCQ(DoubleDQN):
+    """Double Q-learning among what a log is likely to have done: Fujimoto et al. (2019)."""
+
+    action_flexibility: float = 0.3  # least probability of an action, as a share of the greatest
+    beta: float = 0.5  # weight of the mean square of log-probabilities
+
+    ranges = DoubleDQN.ranges | {
+        "action_flexibility": (lambda value: 0 < value < 1, "a number between 0 and 1")
+    }
+
+    def _config(self, encoder: Any) -> Any:
+        return algos.DiscreteBCQConfig(
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            encoder_factory=encoder,
+            gamma=self.discount,
+            target_update_interval=self.target_interval,
+            action_flexibility=self.action_flexibility,
+            beta=self.beta,
+        )
+
+
+@dataclass
 class DiscreteSAC(DoubleDQN):
     """Soft actor-critic of Christodoulou (2019), whose policy is held close to uniform."""
 

@@ -1,18 +1,32 @@
-"""What a history says, as a vector: the four backbones of Xin et al. (2020), one signature.
+"""What a history says, as a vector: encoders with one signature.
+
+The four backbones of Xin et al. (2020) come first, then those of CRR-Transformer.
 
 Each is called with items, right-padded with the number of items; with how many of them count, at
 least one: an empty history is one pad; and with how they were answered, where that is seen.
 """
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional
 
-from recgym.errors import InvalidArgument, UnknownName
+from recgym.errors import InvalidArgument, UnknownName, printable
 
-EncoderName = Literal["gru4rec", "sasrec", "caser", "nextitnet"]
+EncoderName = Literal[
+    "gru4rec",
+    "sasrec",
+    "caser",
+    "nextitnet",
+    "gpt2-small",
+    "distilgpt2",
+    "lstm",
+    "lstm-as-gpt2-small",
+    "lstm-as-distilgpt2",
+]
 
 _EPS = 1e-8  # in the authors' layer norms
 _FAR = -1e9  # a score that no softmax sees; finite, as all of a row may have it
@@ -205,11 +219,207 @@ class _Causal(nn.Module):
         return functional.relu(self.norm(self.convolution(past).transpose(1, 2)))
 
 
+class GPT2(Encoder):
+    """Blocks of GPT-2 over embeddings of items in place of words: Radford et al. (2019)."""
+
+    masked = False  # the pad is a start token that is learned
+    LAYERS = 2
+    HEAD = 64  # how wide a head is, in all of the published sizes
+
+    def __init__(self, n_items: int, length: int, *shape: Any, **options: Any) -> None:
+        """Make the blocks, under the names of the published weights."""
+        super().__init__(n_items, length, *shape, **options)
+        heads = max(1, self.width // self.HEAD)
+        if self.width % heads:
+            even = self.width // self.HEAD * self.HEAD
+            raise InvalidArgument(
+                f"A size of {self.width} cannot be split evenly into {heads} heads of GPT-2: take "
+                f"{even} or {even + self.HEAD}."
+            )
+        self.wpe = nn.Embedding(length, self.width)
+        nn.init.normal_(self.wpe.weight, std=0.02)
+        blocks = [_Block(self.width, heads, self.LAYERS, self.dropout) for _ in range(self.LAYERS)]
+        self.h = nn.ModuleList(blocks)
+        self.ln_f = nn.LayerNorm(self.width)
+
+    def forward(
+        self, items: torch.Tensor, lengths: torch.Tensor, answers: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(batch, width): in the last block, only the last item that counts asks."""
+        return self._through(self._placed(items, lengths, answers), lengths[:, None] - 1)[:, 0]
+
+    def every(
+        self, items: torch.Tensor, lengths: torch.Tensor, answers: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        steps = self._placed(items, lengths, answers)
+        all_of_them = torch.arange(steps.shape[1], device=steps.device)
+        return self._through(steps, all_of_them.expand(len(steps), -1))
+
+    def load_published(self, name: str) -> None:
+        """Take the weights of a GPT-2 of the same shape: from a folder, or the Hugging Face hub.
+
+        Its table of words is left out, and the places that no history reaches.
+        """
+        try:
+            from transformers import GPT2Model
+        except ImportError:
+            raise InvalidArgument(
+                "Published weights are read by Transformers, which is not installed: pip install "
+                "'recgym[llm]', or take init='random'."
+            ) from None
+        try:
+            read: Any = GPT2Model.from_pretrained  # its types know of no report
+            published, found = read(name, use_safetensors=True, output_loading_info=True)
+            if found["missing_keys"]:  # they were drawn
+                raise ValueError(f"it has no {min(found['missing_keys'])}")
+        except (OSError, RuntimeError, SafetensorError, ValueError) as why:
+            reason = printable(str(why).strip().partition("\n")[0])
+            raise InvalidArgument(
+                f"The weights of '{printable(name)}' cannot be loaded ({reason}): give the folder "
+                "of a GPT-2 in safetensors, or init='random'."
+            ) from None
+        weights = {
+            part.replace(".c_", "_"): values.T if part.endswith(_TRANSPOSED) else values
+            for part, values in published.state_dict().items()
+            if part != "wte.weight"
+        }
+        weights["wpe.weight"] = weights["wpe.weight"][: len(self.wpe.weight)]
+        own = {part: self.state_dict()[part] for part in self.state_dict() if part not in _OURS}
+        config, heads = published.config, self.h[0].heads
+        shapes, fitting = (
+            {part: values.shape for part, values in some.items()} for some in (weights, own)
+        )
+        if shapes != fitting or config.n_head != heads:
+            raise InvalidArgument(
+                f"'{printable(name)}' is a GPT-2 of {config.n_layer} blocks, {config.n_head} "
+                f"heads, size {config.n_embd} and {config.n_positions} places, and this encoder "
+                f"has {self.LAYERS}, {heads}, {self.width} and {len(self.wpe.weight)}: take the "
+                "encoder that fits, or init='random'."
+            )
+        self.load_state_dict(weights, strict=False)  # items and answers are ours
+
+    def _placed(
+        self, items: torch.Tensor, lengths: torch.Tensor, answers: torch.Tensor | None
+    ) -> torch.Tensor:
+        steps = self.embedded(items, lengths, answers)[0] + self.wpe.weight
+        placed: torch.Tensor = self.dropout(steps)
+        return placed
+
+    def _through(self, steps: torch.Tensor, asking: torch.Tensor) -> torch.Tensor:
+        """(batch, asking, width): the states of the places that ask, after all blocks."""
+        *inner, last = self.h
+        for block in inner:
+            steps = block(steps)
+        states: torch.Tensor = self.ln_f(last(steps, asking))
+        return states
+
+
+_OURS = ("items.weight", "answers.weight")  # no published weights
+_TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # as GPT-2's authors stored them
+
+
+class _Block(nn.Module):
+    """Self-attention in which no place sees a later one, and two dense layers, each normed first.
+
+    Modules have their names in the published weights, but for what is `attn.c_attn` there.
+    """
+
+    def __init__(self, size: int, heads: int, layers: int, dropout: nn.Dropout) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.ln_1, self.ln_2 = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.attn_attn, self.attn_proj = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.mlp_fc, self.mlp_proj = nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
+        adding = 0.02 / math.sqrt(2 * layers)  # a block adds less where there are many
+        for layer in (self.attn_attn, self.mlp_fc, self.attn_proj, self.mlp_proj):
+            adds = layer in (self.attn_proj, self.mlp_proj)
+            nn.init.normal_(layer.weight, std=adding if adds else 0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, steps: torch.Tensor, asking: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, asking, size): the places that ask, or all, having looked at those before."""
+        length, size = steps.shape[1:]
+        normed, places = self.ln_1(steps), torch.arange(length, device=steps.device)
+        weight, bias = self.attn_attn.weight, self.attn_attn.bias
+        key, value = functional.linear(normed, weight[size:], bias[size:]).chunk(2, 2)
+        if asking is None:
+            asking = places[None]
+        else:
+            rows = torch.arange(len(steps), device=steps.device)[:, None]
+            normed, steps = normed[rows, asking], steps[rows, asking]
+        query = functional.linear(normed, weight[:size], bias[:size])
+        query, key, value = (
+            part.view(*part.shape[:2], self.heads, -1).transpose(1, 2)
+            for part in (query, key, value)
+        )  # (batch, heads, places, size of a head)
+        scores = query @ key.transpose(2, 3) * query.shape[3] ** -0.5
+        scores = scores.masked_fill((places > asking[:, :, None])[:, None], -torch.inf)
+        attended = (self.dropout(scores.softmax(3)) @ value).transpose(1, 2).flatten(2)
+        steps = steps + self.dropout(self.attn_proj(attended))
+        inner = functional.gelu(self.mlp_fc(self.ln_2(steps)), approximate="tanh")
+        added: torch.Tensor = self.dropout(self.mlp_proj(inner))
+        return steps + added
+
+
+class DistilGPT2(GPT2):
+    """As many blocks as DistilGPT2 has, which is 768 wide: Sanh et al. (2019)."""
+
+    LAYERS = 6
+
+
+class LSTM(Encoder):
+    """LSTMs, one upon the other: Hochreiter & Schmidhuber (1997)."""
+
+    masked = False  # the pad is a start token that is learned
+    LAYERS = 1
+
+    def __init__(self, n_items: int, length: int, *shape: Any, **options: Any) -> None:
+        """Make the LSTMs."""
+        super().__init__(n_items, length, *shape, **options)
+        size, self.width = self.width, self.hidden(self.width, length)
+        between = self.dropout.p if self.LAYERS > 1 else 0.0
+        self.lstm = nn.LSTM(size, self.width, self.LAYERS, batch_first=True, dropout=between)
+
+    def hidden(self, size: int, length: int) -> int:
+        """How wide its states are."""
+        return size
+
+    def every(
+        self, items: torch.Tensor, lengths: torch.Tensor, answers: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        steps: torch.Tensor = self.lstm(self.embedded(items, lengths, answers)[0])[0]
+        return steps
+
+
+class LSTMAsGPT2(LSTM):
+    """Two layers as wide as makes them as many numbers as blocks of GPT-2 have."""
+
+    LAYERS = 2
+    BLOCKS = GPT2.LAYERS
+
+    def hidden(self, size: int, length: int) -> int:
+        """The w of 4 w (size + w + 2) + 4 w (2 w + 2) = blocks (12 size^2 + 13 size) + the rest."""
+        wanted = self.BLOCKS * (12 * size**2 + 13 * size) + (length + 2) * size
+        linear = 4 * size + 16
+        return round((math.sqrt(linear**2 + 48 * wanted) - linear) / 24)
+
+
+class LSTMAsDistilGPT2(LSTMAsGPT2):
+    """The same for as many blocks as DistilGPT2 has."""
+
+    BLOCKS = DistilGPT2.LAYERS
+
+
 ENCODERS: dict[str, type[Encoder]] = {
     "gru4rec": GRU4Rec,
     "sasrec": SASRec,
     "caser": Caser,
     "nextitnet": NextItNet,
+    "gpt2-small": GPT2,
+    "distilgpt2": DistilGPT2,
+    "lstm": LSTM,
+    "lstm-as-gpt2-small": LSTMAsGPT2,
+    "lstm-as-distilgpt2": LSTMAsDistilGPT2,
 }
 
 

@@ -1,5 +1,6 @@
 """Linear heads over all items."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -67,6 +68,70 @@ class ItemHead(nn.Module):
         learns = torch.is_grad_enabled()
         both = _CrossEntropy.apply(state, self._weight, self.bias, items, shares, learns)  # type: ignore[no-untyped-call]
         return both[0], both[1]
+
+
+@torch.no_grad()
+def expected(
+    of: ItemHead, state: torch.Tensor, under: ItemHead, other: torch.Tensor
+) -> torch.Tensor:
+    """(batch,): the mean of a head's numbers over the items that another would draw.
+
+    The rows of all items are averaged before they meet the state, so that this takes one product
+    for each head, and no numbers of the first are kept.
+    """
+    state, other = state.to(of.weight.dtype), other.to(under.weight.dtype)
+    found = state.new_empty(len(state))
+    buffer = _buffer(other, under.n_items)
+    with torch.autocast(state.device.type, enabled=False):  # averages are as precise as numbers
+        for part, chances in _chances(under, other, buffer):
+            found[part] = (state[part] * (chances @ of.weight)).sum(1) + chances @ of.bias
+    return found
+
+
+@torch.no_grad()
+def drawn_from(
+    head: ItemHead, state: torch.Tensor, chances: torch.Tensor, but: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(batch, k): the items at which the softmax's running sum passes k numbers from 0 to 1.
+
+    It is the softmax over all others, where one item of each state is left out.
+    """
+    state = state.to(head.weight.dtype)
+    chances = chances.to(state)  # in half precision, few numbers are near 1
+    found = torch.empty(chances.shape, dtype=torch.long, device=state.device)
+    for part, softmax in _chances(head, state, _buffer(state, head.n_items), but):
+        running = torch.cumsum(softmax, 1, out=softmax)
+        total = running[:, -1:]
+        below = torch.nextafter(total, torch.zeros_like(total))  # the last item may be left out
+        passed = torch.minimum(chances[part] * total, below)
+        passed = torch.searchsorted(running, passed, right=True)
+        found[part] = passed.clamp(max=head.n_items - 1)  # beyond, where weights are no numbers
+    return found
+
+
+@torch.no_grad()
+def log_total(head: ItemHead, state: torch.Tensor) -> torch.Tensor:
+    """(batch,): log sum exp of the numbers of all items: scores less this are log-probabilities."""
+    state = state.to(head.weight.dtype)
+    found = state.new_empty(len(state))
+    buffer = _buffer(state, head.n_items)
+    for begin in range(0, len(state), len(buffer)):
+        part = slice(begin, begin + len(buffer))
+        numbers = _numbers(state[part], head.weight, head.bias, buffer)
+        found[part] = torch.logsumexp(numbers, 1)
+    return found
+
+
+def _chances(
+    head: ItemHead, state: torch.Tensor, buffer: torch.Tensor, but: torch.Tensor | None = None
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The softmax over all items, or all but one, by chunks of states."""
+    for begin in range(0, len(state), len(buffer)):
+        part = slice(begin, begin + len(buffer))
+        numbers = _numbers(state[part], head.weight, head.bias, buffer)
+        if but is not None:
+            numbers.scatter_(1, but[part, None], -torch.inf)
+        yield part, torch.softmax(numbers, 1, out=numbers)
 
 
 CHUNK_ROWS = 128  # with fewer states at a time, the gradient of the weights is summed too often

@@ -2,7 +2,8 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +33,7 @@ ORDER, DROPOUT, COIN, NEGATIVES = range(4)  # what is drawn: each has draws of i
 _RECORDED = 50  # steps whose mean losses make a line of metrics
 _EXPLODED = 1e6  # no loss and no weight of a sound training is as large
 # What a checkpoint holds beside weights and moments, as JSON.
-_STANDING = ("at", "memory", "_over", "_reached", "_waited", "_sums", "_summed", "_seconds")
+_STANDING = ("at", "memory", "_over", "_reached", "_waited", "_sums", "_seconds")
 
 
 @dataclass
@@ -103,12 +104,23 @@ class Learner(NetworkAgent):
         self.rows = np.arange(len(data))
 
     def plan(self, data: Steps) -> Plan:
-        """Of each copy of the networks."""
+        """Of the network that recommends, and of its copies."""
         known = ("history", "responses")
         parts = {name: [*map(int, (part.start, part.stop))]
                  for name, part in data.view.parts.items() if name in known}  # fmt: skip
         heads = dict.fromkeys(self.heads, data.n_items)
         return Plan(self.encoder, data.n_items, data.kinds, parts, self.size, self.dropout, heads)
+
+    def plans(self, data: Steps) -> list[Plan]:
+        """Of all networks; the first recommends."""
+        return [self.plan(data)] * self.copies
+
+    def begun(self) -> None:
+        """Change what the networks begin with."""
+
+    def rates(self, learning_rate: float) -> list[float]:
+        """The learning rate of each network, where that of the first is given."""
+        return [learning_rate] * len(self.networks)
 
     def renewed(self) -> float | None:
         """The learning rate with which Adam begins anew at this step; None: it goes on."""
@@ -146,18 +158,43 @@ class Learner(NetworkAgent):
         optimizer.step()
         return terms
 
+    def imitable(self, data: Steps, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some steps whose actions are imitated."""
+        if self.imitate == "taken":
+            rows = rows[data.taken[rows]]
+        if not len(rows):
+            raise InvalidArgument(
+                "No action of the dataset brought a reward, so none is worth imitating: "
+                "imitate='all' imitates them whatever they brought."
+            )
+        return rows
+
     def imitated(self, batch: Batch) -> torch.Tensor | None:
         """(batch,): 1 for each action that is imitated; None where all are."""
         return batch.taken if self.imitate == "taken" else None
+
+    @property
+    def chosen(self) -> nn.Module:
+        """What the best weights are kept of: all networks."""
+        return self._all
 
     @property
     def validated(self) -> bool:
         """Are there validation data?"""
         return self._asked is not None
 
+    def say(self, sentence: str) -> None:
+        """Tell whoever trains."""
+        self._run.say(sentence)
+
     def restore(self) -> None:
         """Go back to the weights that were best on the validation data."""
-        self._all.load_state_dict(self._best)
+        self.chosen.load_state_dict(self._best)
+
+    def forget_best(self) -> None:
+        """Choose the best weights among those to come only."""
+        self._best: dict[str, torch.Tensor] = {}
+        self._reached, self._waited = -1.0, 0  # the best NDCG, and validations since then
 
     # ------------------------------------------------------------------------------- the loop
 
@@ -177,24 +214,24 @@ class Learner(NetworkAgent):
 
     def _begin(self) -> None:
         self.prepare(self.data)
-        plan = self.plan(self.data)
+        plans = self.plans(self.data)
         torch.manual_seed(self.seed)
-        self.networks: list[Recommender] = [Recommender(plan) for _ in range(self.copies)]
+        self.networks: list[Recommender] = [Recommender(plan) for plan in plans]
         self._all = nn.ModuleList(self.networks).to(self.on).train()
+        self.begun()
         self._renew(self.learning_rate)
         self.at: int = 0  # batches that were learned from
         self.memory: dict[str, Any] = {}  # what else a child has to know to go on, as JSON
         self._over: bool = False
-        self._best: dict[str, torch.Tensor] = {}
-        self._reached, self._waited = -1.0, 0  # the best NDCG, and validations since then
-        self._sums: dict[str, float] = {}  # of losses since the last line of metrics
-        self._summed, self._seconds = 0, 0.0
+        self.forget_best()
+        self._sums: dict[str, list[float]] = {}  # of losses since the last line; of how many steps
+        self._seconds = 0.0
 
     def _renew(self, learning_rate: float) -> None:
-        """An Adam for each copy of the networks, without a past."""
+        """An Adam for each of the networks, without a past."""
         self._optimizers = [
-            torch.optim.Adam(network.parameters(), learning_rate, fused=True)  # one pass of memory
-            for network in self.networks
+            torch.optim.Adam(network.parameters(), rate, fused=True)  # one pass of memory
+            for network, rate in zip(self.networks, self.rates(learning_rate), strict=True)
         ]
 
     def _advance(self) -> None:
@@ -207,8 +244,8 @@ class Learner(NetworkAgent):
         self.at += 1
         for name, term in terms.items():
             value = self._sound(f"loss '{name}'", term)
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._summed += 1
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = [total + value, count + 1]  # of a phase that begins: fewer steps
         last, found = self.at == self.steps, {}
         if self._asked and (last or self.at % self.validate_every == 0):
             found = self._validate(self._asked)
@@ -229,7 +266,7 @@ class Learner(NetworkAgent):
         network.train()
         if found["ndcg@10"] > self._reached:
             self._reached, self._waited = found["ndcg@10"], 0
-            state = self._all.state_dict()
+            state = self.chosen.state_dict()
             self._best = {name: tensor.cpu().clone() for name, tensor in state.items()}
         else:
             self._waited += 1
@@ -239,8 +276,8 @@ class Learner(NetworkAgent):
 
     def _record(self, found: dict[str, float]) -> None:
         """A line of metrics: mean losses since the last one, and what validation found."""
-        means = {name: total / self._summed for name, total in self._sums.items()}
-        self._sums, self._summed = {}, 0
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
         self._run.record(self.at, {"seconds": round(self._seconds, 3)} | means | found)
         losses = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
         best = f"; best ndcg@10 {self._reached:.4f}" if self._best else ""
@@ -306,6 +343,19 @@ class Learner(NetworkAgent):
     def _rebuilt(cls, plan: Any, space: spaces.Box) -> nn.Module:
         recommender = Recommender(Plan(**plan["recommender"]))
         return Scores(recommender, plan["head"])
+
+
+@contextmanager
+def only_looking(*networks: nn.Module, dropout: bool = False) -> Iterator[None]:
+    """Compute without gradients and, unless it is asked for, without dropout meanwhile."""
+    try:
+        for network in networks:
+            network.train(dropout)
+        with torch.no_grad():
+            yield
+    finally:
+        for network in networks:
+            network.train()
 
 
 @lru_cache(2)

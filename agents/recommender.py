@@ -24,6 +24,7 @@ class Plan:
     dropout: float
     heads: Mapping[str, int]  # by name, how many things each says a number of: mostly the items
     tied: bool = False  # are embeddings also the weights of the heads?
+    hidden: int = 0  # the width of a layer between encoder and heads; 0: there is none
 
     @property
     def length(self) -> int:
@@ -49,13 +50,16 @@ class Recommender(nn.Module):
                 f"{plan.encoder} ends in states of {width}, which embeddings of {plan.size} "
                 "cannot weigh: take gru4rec, sasrec or nextitnet, or tied=False."
             )
+        self.layer: nn.Module = nn.Identity()
+        if plan.hidden:
+            self.layer, width = nn.Sequential(nn.Linear(width, plan.hidden), nn.ReLU()), plan.hidden
         table = self.encoder.items if plan.tied else None
         self.heads = nn.ModuleDict({name: ItemHead(width, count, table)
                                     for name, count in plan.heads.items()})  # fmt: skip
 
     def state(self, seen: Seen) -> torch.Tensor:
         """(batch, width)."""
-        state: torch.Tensor = self.encoder(*seen)
+        state: torch.Tensor = self.layer(self.encoder(*seen))
         return state
 
     def head(self, name: str) -> ItemHead:

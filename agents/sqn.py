@@ -4,15 +4,14 @@ A head that is trained by cross-entropy on the next item recommends; a head of v
 the same encoder, is trained by double Q-learning on what the log earned.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 
 from recgym.agents.batches import Batch, Seen
-from recgym.agents.learner import Learner, Terms
+from recgym.agents.learner import Learner, Terms, only_looking
 from recgym.agents.recommender import Recommender
 
 HeadName = Literal["supervised", "q"]
@@ -87,17 +86,9 @@ class SQN(Learner):
             values = other.head("q").of(other.state(joined), best[:, None])[:, 0]
         return torch.split(values, sizes)
 
-    @contextmanager
-    def judging(self, *networks: Recommender) -> Iterator[None]:
+    def judging(self, *networks: Recommender) -> AbstractContextManager[None]:
         """Compute without gradients, and, unless it is asked for, without dropout."""
-        try:
-            for network in networks:
-                network.train(self.target_dropout)
-            with torch.no_grad():
-                yield
-        finally:
-            for network in networks:
-                network.train()
+        return only_looking(*networks, dropout=self.target_dropout)
 
 
 def joined_states(parts: tuple[Seen, ...]) -> Seen:

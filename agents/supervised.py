@@ -7,7 +7,6 @@ import numpy as np
 from recgym.agents.batches import Batch, Steps
 from recgym.agents.learner import Learner, Terms
 from recgym.agents.recommender import Plan, Recommender
-from recgym.errors import InvalidArgument
 
 
 @dataclass
@@ -15,14 +14,7 @@ class Supervised(Learner):
     """The next item after each state by cross-entropy over all, as in Xin et al. (2020)."""
 
     def prepare(self, data: Steps) -> None:
-        self.rows = np.arange(len(data))
-        if self.imitate == "taken":
-            self.rows = np.flatnonzero(data.taken)
-        if not len(self.rows):
-            raise InvalidArgument(
-                "No action of the dataset brought a reward, so none is worth imitating: "
-                "imitate='all' imitates them whatever they brought."
-            )
+        self.rows = self.imitable(data, np.arange(len(data)))
 
     def loss(self, network: Recommender, other: Recommender, batch: Batch) -> Terms:
         state = network.state(batch.seen)

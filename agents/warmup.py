@@ -1,7 +1,9 @@
-"""Two phases of training: a warm-up, and what rests on values that have been learned by then."""
+"""Two phases of training: a warm-up, and what rests on what has been learned by then."""
 
 from dataclasses import dataclass
 from typing import ClassVar
+
+from torch import nn
 
 from recgym.agents.learner import Learner
 
@@ -20,10 +22,14 @@ class WarmedUp(Learner):
         """Has the second phase begun?"""
         return "warm since" in self.memory
 
-    def renewed(self) -> float | None:
+    @property
+    def planned(self) -> int:
+        """Steps of the first phase, at most."""
         stalls = self.validated and self.patience
-        planned = self.warmup_steps or (self.steps if stalls else self.steps // 2)
-        if self.warm or not ("stalled" in self.memory or self.at >= planned):
+        return self.warmup_steps or (self.steps if stalls else self.steps // 2)
+
+    def renewed(self) -> float | None:
+        if self.warm or not ("stalled" in self.memory or self.at >= self.planned):
             return None
         self.memory["warm since"] = self.at
         return self.second_learning_rate
@@ -35,3 +41,32 @@ class WarmedUp(Learner):
             self.memory["stalled"] = True
             self.restore()
         return False
+
+
+@dataclass
+class Refined(WarmedUp):
+    """A first phase that imitates; the second begins with its best, and keeps its own best.
+
+    The first network is what both are of, and its best weights are all that the second takes over.
+    """
+
+    @property
+    def planned(self) -> int:
+        return self.warmup_steps or self.steps // 2
+
+    @property
+    def chosen(self) -> nn.Module:
+        """What the best weights are kept of."""
+        return self.networks[0]
+
+    def renewed(self) -> float | None:
+        rate = super().renewed()
+        if rate is not None:
+            if self._best:
+                self.restore()
+            self.forget_best()
+            self.second_begins()
+        return rate
+
+    def second_begins(self) -> None:
+        """Make what the second phase needs besides."""

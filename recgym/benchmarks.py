@@ -117,6 +117,15 @@ def _replays() -> Iterator[Benchmark]:
         mask_seen=True,
     )
     yield _replay(
+        "movielens-small-crr",
+        "The same with such films only in the history, as in CRR-Transformer's paper, and the "
+        "others as actions that earned nothing.",
+        "Ratings of one sitting have no true order; users are too few to tell close agents apart; "
+        "what is rated is not what was recommended.",
+        "movielens --raw ml-latest-small.zip --protocol crr-movielens",
+        mask_seen=True,
+    )
+    yield _replay(
         "yoochoose-sample",
         "The next click within a visit to a shop, in time order; clicks repeat.",
         "No purchases: the sample of eight days has none, so no claim on rewards can rest on it.",

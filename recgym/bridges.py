@@ -97,7 +97,8 @@ def from_d3rlpy(algorithm: Any, dataset: MinariDataset | str) -> "D3rlpyAgent":
     """What d3rlpy has trained as an agent; `dataset` is what it has learned from, or one like it.
 
     Its scores are the values of all items, mean over critics; of an algorithm that has a policy,
-    such as DiscreteBC or DiscreteSAC, its logits. It acts by the highest, as `algorithm.predict`
+    such as DiscreteBC or DiscreteSAC, its logits; of DiscreteBCQ values, above those of what it
+    does not allow. It acts by the highest, as `algorithm.predict`
     does. The agent is a copy: further training does not change it.
     """
     try:

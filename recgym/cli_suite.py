@@ -18,12 +18,11 @@ from recgym.evaluation.report import write_json
 from recgym.leaderboard.submission import new, write_whole
 from recgym.suite.file import read_suite
 from recgym.suite.grid import Grid, State
-from recgym.suite.page import filled
+from recgym.suite.page import filled, picture_of
+from recgym.suite.picture import draw_sweep, shown_on
 from recgym.suite.results import read_results, results_of
 from recgym.suite.runner import run_suite
 from recgym.terminal import ERR, OUT, Command, bars, command, plain
-
-_RESULTS = Path("agents/results.json")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class _Run:
     submit: str = ""  # the team for which rows that are complete are written
     root: Path = Path("leaderboards")  # where those are written
     results: Path | None = None  # the JSON file for what was reached and how it compares
-    render: bool = False  # fill the page beside the results (agents/results.json, or --results)
+    render: bool = False  # fill the README beside the results (agents/results-SUITE.json), and draw
 
 
 def _run(options: _Run) -> None:
@@ -61,11 +60,17 @@ def _run(options: _Run) -> None:
             write_json(options.results, results_of(grid, progress))
         OUT.print(f"Wrote {options.results}.", soft_wrap=True, highlight=False)
     if options.render:
-        file = options.results or _RESULTS
-        page = file.with_name("README.md")
+        file = options.results or Path("agents") / f"results-{grid.suite.name}.json"
+        page, results = file.with_name("README.md"), read_results(file)
         text = page.read_text(encoding="utf-8")
-        write_whole(page, filled(text, read_results(file)))
+        write_whole(page, filled(text, results))
         OUT.print(f"Filled {page}.", soft_wrap=True, highlight=False)
+        for sweep in results["sweeps"]:
+            if shown_on(results, sweep):
+                picture = page.parent / picture_of(results, sweep)
+                picture.parent.mkdir(exist_ok=True)
+                draw_sweep(results, sweep, picture)
+                OUT.print(f"Drew {picture}.", soft_wrap=True, highlight=False)
     if not (options.list or options.submit or options.results or options.render):
         _go_on(grid, options)
 

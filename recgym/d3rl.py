@@ -1,5 +1,6 @@
 """Our histories for d3rlpy, and what it has trained as agents."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from recgym.networks import Histories, NetworkAgent
 
 _POLICIES = ("policy", "imitator")  # by these names d3rlpy keeps them, and values
 _VALUES = "q_funcs"
-_KNOWN = ({"imitator"}, {"policy", _VALUES}, {_VALUES})
+_KNOWN = ({"imitator"}, {"policy", _VALUES}, {_VALUES}, {"imitator", _VALUES})
 _ASIDE = {"targ_q_funcs", "log_temp"}  # of training only
 
 
@@ -52,7 +53,10 @@ class D3rlpyAgent(NetworkAgent):
 
 
 class _Scores(nn.Module):
-    """What an algorithm says of every action: logits of its policy, or the mean of its values."""
+    """What an algorithm says of every action: logits of its policy, or the mean of its values.
+
+    Where it has an imitator beside values, as in BCQ, they are values of what that allows.
+    """
 
     def __init__(self, algorithm: Any) -> None:
         super().__init__()
@@ -68,15 +72,25 @@ class _Scores(nn.Module):
             )
         policies = [parts[name] for name in _POLICIES if name in parts]
         values = [*parts.get(_VALUES, nn.ModuleList()).children()]
-        self.parts = nn.ModuleList(policies or values)
+        self.imitator = parts["imitator"] if parts.keys() >= {"imitator", _VALUES} else None
+        self.parts = nn.ModuleList(values if self.imitator else policies or values)
         self.scaler = algorithm.observation_scaler
+        if self.imitator:
+            self.least = math.log(algorithm.config.action_flexibility)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         if self.scaler is not None:
             observations = self.scaler.transform(observations)
         said = [part(observations) for part in self.parts]
-        scores = [of.logits if isinstance(of, Categorical) else of.q_value for of in said]
-        return torch.stack(scores).mean(0)
+        each = [of.logits if isinstance(of, Categorical) else of.q_value for of in said]
+        scores = torch.stack(each).mean(0)
+        if self.imitator is None:
+            return scores
+        chances = self.imitator(observations).logits.log_softmax(1)
+        ratios = chances - chances.amax(1, keepdim=True)
+        above_worst = scores - scores.amin(1, keepdim=True) + 1e-5  # as d3rlpy has it
+        # The rest are below 0, and where BCQ was more flexible, the likeliest would be allowed.
+        return torch.where(ratios > self.least, above_worst, ratios)
 
 
 @dataclass

@@ -26,13 +26,10 @@ from recgym.errors import InvalidArgument, UnknownName, printable
 
 _FILE = "agent.safetensors"  # weights; what rebuilds their network is JSON in its header
 _TOGETHER = 2**24  # scores that are computed at once
-_POSITIVE = (lambda value: value > 0, "a number above 0")
-_SENSIBLE: dict[str, tuple[Callable[[float], bool], str]] = {  # options, whatever agent has them
-    "dropout": (lambda value: 0 <= value < 1, "a share from 0 on, below 1"),
-    "discount": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
-    "learning_rate": _POSITIVE,
-    "second_learning_rate": _POSITIVE,
-}
+Range = tuple[Callable[[float], bool], str]  # is a number in it, and what it is in words
+POSITIVE: Range = (lambda value: value > 0, "a number above 0")
+SHARE: Range = (lambda value: 0 <= value < 1, "a share from 0 on, below 1")
+PART: Range = (lambda value: 0 < value <= 1, "a number above 0, up to 1")
 
 
 @dataclass
@@ -45,13 +42,20 @@ class NetworkAgent:
     learns_from: ClassVar[Source] = "data"
 
     from_zero: ClassVar[frozenset[str]] = frozenset()  # whole numbers that may be 0
+    ranges: ClassVar[dict[str, Range]] = {  # of numbers that are not whole
+        "dropout": SHARE,
+        "discount": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+        "learning_rate": POSITIVE,
+        "second_learning_rate": POSITIVE,
+    }
 
     def __post_init__(self) -> None:
         """Refuse options that mean nothing; have learned nothing."""
         hints = get_type_hints(type(self))
         for option in fields(self):
             least = 0 if option.name in self.from_zero | {"seed"} else 1
-            _check_option(option.name, getattr(self, option.name), hints[option.name], least)
+            value, kind = getattr(self, option.name), hints[option.name]
+            _check_option(option.name, value, kind, least, self.ranges.get(option.name))
         self._network: nn.Module | None = None
 
     def fit(
@@ -149,7 +153,7 @@ class NetworkAgent:
         return seen
 
 
-def _check_option(name: str, value: Any, kind: Any, least: int) -> None:
+def _check_option(name: str, value: Any, kind: Any, least: int, within: Range | None) -> None:
     """Refuse an option that is not of its kind."""
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
@@ -161,8 +165,8 @@ def _check_option(name: str, value: Any, kind: Any, least: int) -> None:
         float: (number, "a finite number"),
         bool: (type(value) is bool, "True or False"),
     }.get(kind, (True, ""))
-    if kind is float and name in _SENSIBLE:
-        sensible, wanted = _SENSIBLE[name]
+    if kind is float and within:
+        sensible, wanted = within
         fits = number and sensible(value)
     if not fits:
         raise InvalidArgument(f"{name} is {wanted}, and {printable(repr(value))} was given.")

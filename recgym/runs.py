@@ -36,10 +36,11 @@ class Run:
         say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         """`every` is the number of seconds after which a checkpoint is due."""
-        self.folder, self.progress, self._every, self._say = folder, progress, every, say
+        self.folder, self.progress, self._every, self.say = folder, progress, every, say
         self._written = time.monotonic()
         self._stopping = False
         self._from = 0  # the step from which it went on
+        self.last: dict[str, float] = {}  # the latest line of metrics
 
     @property
     def checkpoint(self) -> Path | None:
@@ -63,6 +64,7 @@ class Run:
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """Add a line of metrics."""
+        self.last = {"step": step} | dict(values)
         if self.folder is None:
             return
         with (self.folder / METRICS).open("a", encoding="utf-8") as lines:
@@ -83,7 +85,7 @@ class Run:
             lines = [json.dumps(line) for line in metrics_of(self.folder) if line["step"] <= step]
             _write(self.folder / METRICS, "".join(f"{line}\n" for line in lines))
         if step:
-            self._say(f"Going on from step {step:,}.")
+            self.say(f"Going on from step {step:,}.")
 
     @contextmanager
     def alone(self) -> Iterator[None]:

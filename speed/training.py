@@ -36,6 +36,7 @@ from torch.nn import functional  # noqa: E402
 
 import recgym  # noqa: E402
 from recgym.agents.batches import Seen, Steps  # noqa: E402
+from recgym.agents.crr import CRRTransformer, CRRTransformerSmall  # noqa: E402
 from recgym.agents.encoders import Encoder, SASRec  # noqa: E402
 from recgym.agents.heads import ItemHead  # noqa: E402
 from recgym.agents.learner import Learner  # noqa: E402
@@ -44,7 +45,7 @@ from recgym.agents.supervised import Modern, Supervised  # noqa: E402
 from recgym.agents.validation import Validation  # noqa: E402
 from recgym.runs import Run, metrics_of  # noqa: E402
 
-SMALL, LARGE, HUGE = 3_706, 27_000, 59_000  # items
+SMALL, LARGE, HUGE, FILMS = 3_706, 27_000, 59_000, 59_047  # items; the last of MovieLens-25M
 BATCH, WIDTH, LENGTH = 256, 64, 10
 SESSIONS, SESSION = 2_000, 31  # its windows of 10 are all full
 STRIDES = (5, 10)  # the default, and one window for as many targets as it holds
@@ -69,6 +70,8 @@ def main() -> None:
         peak(asked.peak[0], int(asked.peak[1]))
         return
     kept = [against_the_floor(n_items) for n_items in (SMALL, LARGE)]
+    for n_items in (SMALL, LARGE):
+        both_stages(n_items)
     all_positions(SMALL)
     for n_items in (SMALL, LARGE):
         loading(n_items)
@@ -76,8 +79,10 @@ def main() -> None:
     for n_items, strides in ((SMALL, STRIDES), (LARGE, STRIDES[:1])):
         against_recbole(n_items, strides)
     against_d3rlpy(SMALL)
-    for agent, n_items in itertools.product(AGENTS, (LARGE, HUGE)):
-        subprocess.run([sys.executable, __file__, "--peak", agent, str(n_items),
+    peaks = [*itertools.product(("supervised", "snqn"), (LARGE, HUGE)),
+             ("crr-small", LARGE), ("crr-small", FILMS), ("crr", FILMS)]  # fmt: skip
+    for agent, of in peaks:
+        subprocess.run([sys.executable, __file__, "--peak", agent, str(of),
                         "--threads", str(asked.threads)], check=True)  # fmt: skip
     sys.exit(not all(kept))
 
@@ -109,6 +114,18 @@ def against_the_floor(n_items: int) -> bool:
     pairs = list(zip(snqn, td_floor, strict=True))
     report(f"step of snqn sasrec against its floor, {n_items:,} items", pairs, at_most=1.6)
     return kept
+
+
+def both_stages(n_items: int) -> None:
+    """Steps of CRR-Transformer's small form against the products of its heads."""
+    data = dataset(n_items)
+    steps = [
+        begun(CRRTransformerSmall(stages=stages), data)._advance for stages in ("first", "second")
+    ]
+    first, second, *floors = in_turn(*steps, layer(n_items), four_heads(n_items))
+    for stage, ours, floor in zip(("first", "second"), (first, second), floors, strict=True):
+        name = f"step of crr-transformer-small's {stage} stage against its products"
+        report(f"{name}, {n_items:,} items", list(zip(ours, floor, strict=True)), at_most=1.6)
 
 
 def all_positions(n_items: int) -> None:
@@ -255,7 +272,12 @@ def against_d3rlpy(n_items: int) -> None:
         report(f"step of {ours} against one of d3rlpy's {name}, {n_items:,} items", pairs)
 
 
-AGENTS = {"supervised": Supervised, "snqn": SNQN}
+AGENTS = {
+    "supervised": Supervised,
+    "snqn": SNQN,
+    "crr-small": partial(CRRTransformerSmall, stages="second"),
+    "crr": partial(CRRTransformer, init="random", stages="second"),
+}
 
 
 def peak(agent: str, n_items: int) -> None:
@@ -314,6 +336,31 @@ def both_heads(n_items: int) -> Act:
         td = (wanted - values.gather(1, drawn)).square().sum() / 2 / BATCH
         (functional.cross_entropy(supervised(state), items) + td).backward()
         optimizer.step()
+
+    return step
+
+
+def four_heads(n_items: int) -> Act:
+    """What CRR's second stage multiplies: its policy's head twice, the heads of both targets.
+
+    One of the two is to draw from; of the critic only some rows are needed.
+    """
+    policy, critic = nn.Linear(WIDTH, n_items), nn.Linear(WIDTH, n_items)
+    targets_of = nn.Linear(WIDTH, n_items), nn.Linear(WIDTH, n_items)
+    optimizers = adam(policy), adam(critic)
+    state, following, items = states(passes=True), states(), targets(n_items)
+
+    def step() -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        with torch.no_grad():
+            policy(state)
+            for target in targets_of:
+                target(following)
+        values = (state * critic.weight[items]).sum(1) + critic.bias[items]
+        (functional.cross_entropy(policy(state), items) + values.square().mean()).backward()
+        for optimizer in optimizers:
+            optimizer.step()
 
     return step
 

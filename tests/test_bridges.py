@@ -403,11 +403,10 @@ def test_what_cannot_be_ranked_is_refused(d3rlpy, three):
     dataset = small_world()
     encoder = recgym.d3rlpy_encoder(dataset, size=8)
     algos = d3rlpy.algos
-    filtered = trained(d3rlpy, dataset, algos.DiscreteBCQConfig(encoder_factory=encoder))
     unfitted = algos.DQNConfig(encoder_factory=encoder).create()
     continuous = algos.BCConfig().create()
     continuous.create_impl((16,), 20)
-    for algorithm in (filtered, unfitted, continuous, algos.DiscreteRandomPolicyConfig().create()):
+    for algorithm in (unfitted, continuous, algos.DiscreteRandomPolicyConfig().create()):
         with pytest.raises(InvalidArgument, match="from_d3rlpy takes an algorithm") as problem:
             recgym.from_d3rlpy(algorithm, dataset)
         assert type(algorithm).__name__ in said(problem)

@@ -173,7 +173,7 @@ def test_help_shows_both_kinds_of_options_with_their_comments(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert left.value.code == 0
     parts = (
-        "training options", "agent options", "--encoder {gru4rec,sasrec,caser,nextitnet}",
+        "training options", "agent options", "--encoder {gru4rec,sasrec,",
         "--learning-rate FLOAT", "of Adam", "--checkpoint-every FLOAT",
         "seconds after which one is due", "Self-supervised negative Q-learning",
     )  # fmt: skip

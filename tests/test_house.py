@@ -113,7 +113,8 @@ ALLOWED = {
         "recgym.home", "recgym.log", "recgym.suite.file", "recgym.suite.grid",
         "recgym.suite.journal", "recgym.suite.step",
     },
-    "recgym.suite.page": {"recgym", "recgym.pages"},
+    "recgym.suite.page": {"recgym", "recgym.pages", "recgym.suite.picture"},
+    "recgym.suite.picture": {"recgym.pages", "recgym.plots"},
     "recgym.terminal": set(),
     "recgym.cli": {
         "recgym", "recgym.cli_data", "recgym.cli_envs", "recgym.cli_evaluate",
@@ -128,7 +129,8 @@ ALLOWED = {
     "recgym.cli_suite": {
         "recgym.agent", "recgym.evaluation.intervals", "recgym.evaluation.report",
         "recgym.leaderboard.submission", "recgym.suite.file", "recgym.suite.grid",
-        "recgym.suite.page", "recgym.suite.results", "recgym.suite.runner", "recgym.terminal",
+        "recgym.suite.page", "recgym.suite.picture", "recgym.suite.results",
+        "recgym.suite.runner", "recgym.terminal",
     },
     "recgym.cli_evaluate": {
         "recgym.agent", "recgym.benchmarks", "recgym.evaluation.closed_loop",

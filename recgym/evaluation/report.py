@@ -232,7 +232,7 @@ def _result(
     metrics = measured(task, predictions)
     files = predictions.write(folder)
     result = {"seed": seed, "metrics": metrics, "costs": costs, "predictions": files}
-    write_json(folder / "result.json", {"same": same, "result": result})
+    write_json(folder / "result.json", {"same": same, "result": result, "training": run.last})
     return result
 
 

@@ -2,8 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from itertools import product
@@ -29,6 +29,9 @@ class Row:
     tuned_as: str  # the row whose validation chooses what is tuned; "" where nothing is
     benchmarks: tuple[str, ...]
     seeds: Mapping[str, tuple[int, ...]]  # by benchmark
+    sweep: str = ""  # the name of what varies options, of which this is one point
+    varied: Mapping[str, Any] = field(default_factory=dict)  # the options of that point
+    beside: tuple[str, ...] = ()  # rows that are drawn beside a sweep
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Suite:
     candidates: tuple[Mapping[str, Any], ...]  # options that are tried for each row that is tuned
     tuned_with: int  # the seed
     users: int
+    shows: tuple[str, ...] = ()  # numbers of training that the page shows
 
     @property
     def name(self) -> str:
@@ -82,10 +86,10 @@ def read_suite(file: Path) -> Suite:
     common = _options(top, names)
     rows: dict[str, Row] = {}
     for content in top.get("rows", []):
-        row = _row(content, names, seeds, common, candidates if tried else [])
-        if row.name in rows:
-            raise InvalidArgument(f"Two rows are named '{row.name}': give one another name.")
-        rows[row.name] = row
+        for row in _rows(content, names, seeds, common, candidates if tried else []):
+            if row.name in rows:
+                raise InvalidArgument(f"Two rows are named '{row.name}': give one another name.")
+            rows[row.name] = row
     for row in rows.values():
         if row.tuned_as and row.tuned_as not in rows:
             raise UnknownName("row", row.tuned_as, rows)
@@ -94,18 +98,22 @@ def read_suite(file: Path) -> Suite:
                 f"'{row.name}' is tuned as '{row.tuned_as}', which is not tuned: give that one "
                 "`tune = true`."
             )
+        for other in row.beside:
+            if other not in rows:
+                raise UnknownName("row", other, rows)
     if not rows:
         raise InvalidArgument(f"The suite {file} has no [[rows]]: there is nothing to run.")
     comparisons = tuple(_comparison(one, rows) for one in top.get("comparisons", []))
     users = top.get("users", USERS)
     if users < 2:
         raise InvalidArgument(f"'users' is 2 or more: found {users}.")
-    return Suite(file, benchmarks, rows, comparisons, tuple(candidates), seed, users)
+    shows = top.names("shows") if "shows" in content else ()
+    return Suite(file, benchmarks, rows, comparisons, tuple(candidates), seed, users, shows)
 
 
 _BOTH = {"benchmarks", "seeds", "seeds-of", "options", "options-of"}
-_SUITE = _BOTH | {"users", "tune", "rows", "comparisons"}
-_ROW = _BOTH | {"name", "agent", "tune", "tuned-as"}
+_SUITE = _BOTH | {"users", "tune", "rows", "comparisons", "shows"}
+_ROW = _BOTH | {"name", "agent", "tune", "tuned-as", "vary", "beside"}
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,42 @@ def _of_benchmarks(table: _Table, key: str, names: Iterable[str]) -> _Table:
         if name not in names:
             raise UnknownName("benchmark of the suite", name, names)
     return of
+
+
+def _rows(
+    content: Any,
+    names: Sequence[str],
+    seeds: Mapping[str, tuple[int, ...]],
+    common: Mapping[str, Mapping[str, Any]],
+    candidates: Sequence[Mapping[str, Any]],
+) -> Iterator[Row]:
+    """A row, or one for each point of a sweep."""
+    row = _row(content, names, seeds, common, candidates)
+    table = _Table(content, f"the row '{row.name}'", None)
+    tried = _Table(table.get("vary", {}), f"vary of the row '{row.name}'", None).content
+    beside = table.names("beside") if "beside" in content else ()
+    if not tried:
+        if "vary" in content or beside:
+            raise InvalidArgument(
+                f"The row '{row.name}' varies nothing: give vary = {{ option = [values] }}, or "
+                "leave 'vary' and 'beside' out."
+            )
+        yield row
+        return
+    if len(tried) > 2 or not all(isinstance(values, list) and values for values in tried.values()):
+        raise InvalidArgument(
+            f"'vary' of the row '{row.name}' is a list of values for one option or two, such as "
+            "beta = [0.1, 1.0]."
+        )
+    agent = load_agent(row.agent)
+    for values in product(*tried.values()):
+        varied = dict(zip(tried, values, strict=True))
+        options = {one: {**given, **varied} for one, given in row.options.items()}
+        for given in options.values():
+            made(agent, changed_options(agent, given), 0)
+        ending = "-".join(f"{option}-{value}" for option, value in varied.items())
+        name = f"{row.name}-{re.sub('[^a-z0-9]+', '-', ending)}"
+        yield replace(row, name=name, options=options, sweep=row.name, varied=varied, beside=beside)
 
 
 def _row(

@@ -1,12 +1,13 @@
 """The results of a suite in a page: tables, and sentences."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from recgym import pages
 from recgym.pages import DIGITS, NAMES, SURE, markdown, spread
+from recgym.suite.picture import shown_on
 
-BLOCK = "results"
 Verdict = Literal["won", "lost", "no difference", "not run"]
 _SAID: dict[Verdict, tuple[str, str]] = {  # of one that it is held against, and of several
     "won": ("better", "better than each"),
@@ -18,27 +19,39 @@ _SAID: dict[Verdict, tuple[str, str]] = {  # of one that it is held against, and
 
 def filled(page: str, results: Mapping[str, Any]) -> str:
     """A page with its block made of results."""
-    return pages.filled(page, BLOCK, _block(results), "The page")
+    return pages.filled(page, f"results of {results['suite']}", _block(results), "The page")
+
+
+def picture_of(results: Mapping[str, Any], sweep: str) -> str:
+    """Where the picture of a sweep lies, seen from the page."""
+    return f"plots/{results['suite'].removesuffix('.toml')}-{sweep}.png"
 
 
 def _block(results: Mapping[str, Any]) -> str:
     metrics: dict[str, str] = results["benchmarks"]
-    heads = [f"{name} ({NAMES[metric]})" for name, metric in metrics.items()]
-    names = list(next(iter(results["rows"].values())))
-    rows = [[f"`{row}`", *(_reached(results["rows"][one][row], DIGITS[metrics[one]])
-                           for one in metrics)] for row in names]  # fmt: skip
     parts = [
         f"The grid of `{results['suite']}`, run by `recgym run --suite`: the primary metric, its "
-        "mean over seeds and where 95% of resamples of users and seeds lie.",
-        markdown([["row", *heads], *rows]),
+        "mean over seeds and where 95% of resamples of users and seeds lie."
     ]
+    parts += [_table(results, metric) for metric in dict.fromkeys(metrics.values())]
+    for name in results["sweeps"]:
+        if on := shown_on(results, name):
+            points = results["sweeps"][name]["points"]
+            run = sum(results["rows"][one].get(point) is not None for one in on for point in points)
+            parts.append(
+                f"![`{name}`: {_and(_options(points))}]({picture_of(results, name)})\n\n"
+                f"`{name}`: {run} of {len(on) * len(points)} points were run; intervals are of "
+                "users, as most have one seed."
+            )
+    if told := _trained(results):
+        parts.append(told)
     if not results["comparisons"]:
         return "\n\n".join(parts)
     by_pair: dict[tuple[str, str, str], dict[str, Any]] = {}
     for one in results["comparisons"]:
         pair = one["row"], one["group"], one["against"]
         by_pair.setdefault(pair, {})[one["benchmark"]] = one
-    cells = [[f"`{row}`", f"`{other}`", *(_compared(of[one], DIGITS[metrics[one]])
+    cells = [[f"`{row}`", f"`{other}`", *(_compared(of.get(one), DIGITS[metrics[one]])
                                           for one in metrics)]
              for (row, _, other), of in by_pair.items()]  # fmt: skip
     parts += [
@@ -49,6 +62,35 @@ def _block(results: Mapping[str, Any]) -> str:
         "\n".join(_sentences(by_pair, list(metrics))),
     ]
     return "\n\n".join(parts)
+
+
+def _table(results: Mapping[str, Any], metric: str) -> str:
+    """What rows reached on all benchmarks with the same metric; points of sweeps are drawn."""
+    cells = {one: results["rows"][one] for one, of in results["benchmarks"].items() if of == metric}
+    drawn = {point for sweep in results["sweeps"].values() for point in sweep["points"]}
+    names = dict.fromkeys(row for of in cells.values() for row in of if row not in drawn)
+    rows = [[f"`{row}`", *(_reached(of[row], DIGITS[metric]) if row in of else ""
+                           for of in cells.values())] for row in names]  # fmt: skip
+    return markdown([["row", *(f"{one} ({NAMES[metric]})" for one in cells)], *rows])
+
+
+def _trained(results: Mapping[str, Any]) -> str:
+    """What was logged at the end of training, of rows that log it."""
+    shows = results["shows"]
+    rows = [
+        [f"`{row}`", one, *(f"{cell['training'].get(name, math.nan):.3f}" for name in shows)]
+        for one, cells in results["rows"].items()
+        for row, cell in cells.items()
+        if cell and any(name in cell["training"] for name in shows)
+    ]
+    if not rows:
+        return ""
+    told = "At the end of training, mean over the last batches and seeds:"
+    return f"{told}\n\n{markdown([['row', 'benchmark', *shows], *sorted(rows)])}"
+
+
+def _options(points: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [f"`{option}`" for option in next(iter(points.values()))]
 
 
 def _reached(cell: dict[str, Any] | None, digits: int) -> str:
@@ -66,7 +108,9 @@ def _verdict(one: Mapping[str, Any]) -> Verdict:
     return "won" if one["mean"] > 0 else "lost"
 
 
-def _compared(one: dict[str, Any], digits: int) -> str:
+def _compared(one: dict[str, Any] | None, digits: int) -> str:
+    if one is None:
+        return ""
     verdict = _verdict(one)
     if verdict == "not run":
         return verdict
@@ -84,7 +128,10 @@ def _sentences(
     for (row, group), others in groups.items():
         where: dict[Verdict, list[str]] = {verdict: [] for verdict in _SAID}
         for name in benchmarks:
-            all_of = [by_pair[row, group, other][name] for other in others]
+            pairs = [by_pair[row, group, other] for other in others]
+            all_of = [of[name] for of in pairs if name in of]
+            if not all_of:
+                continue
             verdict = _together([_verdict(one) for one in all_of])
             deciding = [one for one in all_of if _verdict(one) == verdict]
             claim = verdict in ("won", "lost") and (

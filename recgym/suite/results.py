@@ -1,5 +1,6 @@
 """What the rows of a suite reached, and how they compare, as JSON."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,18 +28,23 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
     compared: list[dict[str, Any]] = []
     for name, asked in grid.suite.benchmarks.items():
         cells[name], task = {}, None
+        asked_for = {row.name for row in grid.suite.rows.values() if name in row.benchmarks}
         known: dict[str, _Reached | None] = {}
-        for row in grid.suite.rows.values():
-            steps = grid.seeds(row, name) if name in row.benchmarks else []
+        for row in (grid.suite.rows[one] for one in grid.suite.rows if one in asked_for):
+            steps = grid.seeds(row, name)
             if runs := [one for step in steps if (one := grid.found(step))]:
                 task = task or Task(asked, "test", progress)
                 known[row.name] = _Reached(task, grid.place(steps[0]), runs, row.agent)
             reached = known.get(row.name)
-            cells[name][row.name] = reached and _cell(reached, steps[0])
+            cells[name][row.name] = reached and _cell(reached, steps[0], grid.suite.shows)
         differences: list[dict[str, Any]] = []
         for comparison in grid.suite.comparisons:
+            if comparison.row not in asked_for:
+                continue
             for group, against in comparison.against.items():
                 for other in against:
+                    if other in grid.suite.rows and other not in asked_for:
+                        continue
                     if other not in grid.suite.rows and other not in known and task:
                         known[other] = _evaluated(other, task)
                     about = {"benchmark": name, "row": comparison.row, "group": group}
@@ -51,8 +57,19 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
     metrics = {name: asked.primary for name, asked in grid.suite.benchmarks.items()}
     return {
         "schema": SCHEMA, "recgym": __version__, "suite": grid.suite.file.name,
-        "benchmarks": metrics, "rows": cells, "comparisons": compared,
+        "benchmarks": metrics, "rows": cells, "comparisons": compared, "sweeps": _sweeps(grid),
+        "shows": list(grid.suite.shows),
     }  # fmt: skip
+
+
+def _sweeps(grid: Grid) -> dict[str, Any]:
+    """Which rows are the points of which sweep, and what is drawn beside them."""
+    sweeps: dict[str, Any] = {}
+    for row in grid.suite.rows.values():
+        if row.sweep:
+            sweep = sweeps.setdefault(row.sweep, {"beside": list(row.beside), "points": {}})
+            sweep["points"][row.name] = dict(row.varied)
+    return sweeps
 
 
 def read_results(file: Path) -> dict[str, Any]:
@@ -89,8 +106,11 @@ class _Reached:
         return may_claim(len(self.results), has_chance(load_agent(self.agent)))
 
 
-def _cell(reached: _Reached, step: Step) -> dict[str, Any]:
+def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]:
     results = reached.results
+    files = [reached.folder / f"seed-{one['seed']}" / "result.json" for one in results]
+    training = [read_json(file).get("training", {}) for file in files]
+    shown = [name for name in shows if all(name in one for one in training)]
     primary = primary_interval(reached.task, reached.runs, results)
     ndcg = [one["metrics"]["ranking"]["main"]["all"].get("ndcg@10") for one in results]
     return {
@@ -100,6 +120,7 @@ def _cell(reached: _Reached, step: Step) -> dict[str, Any]:
         "mean": primary["mean"], "low": primary["low"], "high": primary["high"],
         "ndcg@10": None if None in ndcg else float(np.mean(ndcg)),
         "training_seconds": float(np.mean([one["costs"]["training_seconds"] for one in results])),
+        "training": {name: float(np.mean([one[name] for one in training])) for name in shown},
     }  # fmt: skip
 
 

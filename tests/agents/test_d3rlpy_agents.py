@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:env_spec is None:UserWarning"),
 ]
 
-NAMES = ["d3rlpy-bc", "d3rlpy-double-dqn", "d3rlpy-cql", "d3rlpy-sac"]
+NAMES = ["d3rlpy-bc", "d3rlpy-double-dqn", "d3rlpy-cql", "d3rlpy-bcq", "d3rlpy-sac"]
 SMALL = {
     "n_items": 20, "n_topics": 3, "n_liked": 1, "steps": 6, "history": 8, "organic": 2, "fresh": 2,
 }  # fmt: skip
@@ -83,7 +83,8 @@ def bandit(name, right_share, rng, split="train", count=4000):
 
 
 @pytest.mark.parametrize(
-    ("name", "right_share"), [("d3rlpy-bc", 0.5), ("d3rlpy-double-dqn", 0.0), ("d3rlpy-cql", 0.3)]
+    ("name", "right_share"),
+    [("d3rlpy-bc", 0.5), ("d3rlpy-double-dqn", 0.0), ("d3rlpy-cql", 0.3), ("d3rlpy-bcq", 0.1)],
 )
 def test_what_is_right_after_the_last_item_is_learned(name, right_share):
     rng = np.random.default_rng(0)
@@ -199,7 +200,73 @@ def test_parameters_are_those_that_score(dataset):
     # history: 21 codes, responses: 5 codes, 8 ages; and a layer from 8 features to 20 items
     one = (21 + 5 + 8) * 8 + 9 * 20
     for name in NAMES:  # SAC's values and target networks recommend nothing
-        assert load_agent(name)(**QUICK).fit(dataset).parameters == one
+        both = 9 * 20 if name == "d3rlpy-bcq" else 0  # values and imitator, on one encoder
+        assert load_agent(name)(**QUICK).fit(dataset).parameters == one + both
+
+
+# ---------------------------------------------------------------------- what an imitator allows
+
+
+def constrained(data, **options):
+    """A BCQ of d3rlpy that was trained a little on a dataset."""
+    from d3rlpy.algos import DiscreteBCQConfig
+
+    config = DiscreteBCQConfig(
+        encoder_factory=recgym.d3rlpy_encoder(data, 8), learning_rate=0.01, beta=0.0, **options
+    )
+    algorithm, transitions = config.create(), recgym.to_d3rlpy(data)
+    algorithm.build_with_dataset(transitions)
+    for _ in range(60):
+        algorithm.update(transitions.sample_transition_batch(32))
+    return algorithm
+
+
+@pytest.mark.parametrize("flexibility", [0.05, 0.3, 0.9])
+@pytest.mark.parametrize("options", [{}, {"share_encoder": False, "n_critics": 2}])
+def test_bcq_acts_as_d3rlpy_predicts_and_ranks_what_is_allowed_first(flexibility, options):
+    import torch
+
+    rng = np.random.default_rng(2)
+    data = bandit("filtered", 0.4, rng, count=600)
+    algorithm = constrained(data, action_flexibility=flexibility, **options)
+    agent, (rows, _) = recgym.from_d3rlpy(algorithm, data), contexts(3000, rng)
+    assert agent.act(rows, {}).tolist() == algorithm.predict(rows).tolist()
+    scores = agent.scores(rows, {})
+    values = [algorithm.predict_value(rows, np.full(len(rows), item)) for item in range(ITEMS)]
+    values = np.stack(values, 1)
+    with torch.no_grad():
+        logits = algorithm.impl.modules.imitator(torch.as_tensor(rows).float()).logits.numpy()
+    chances = np.exp(logits)
+    relative = chances / chances.max(1, keepdims=True)
+    allowed = relative > flexibility
+    unlike = np.abs(relative / flexibility - 1).min(1) > 1e-3  # no rounding decides
+    assert 0 < allowed.mean() < 1 and unlike.mean() > 0.8
+    assert (scores[~allowed & unlike[:, None]] < 0).all()
+    for row in np.flatnonzero(unlike)[:500]:
+        kept = np.flatnonzero(allowed[row])
+        found = np.argsort(-scores[row])[: len(kept)]
+        assert set(found) == set(kept)
+        assert (np.diff(values[row, found]) < 1e-6).all()  # by value, but for rounding
+        rest = np.argsort(-scores[row])[len(kept) :]
+        assert (np.diff(logits[row, rest]) < 1e-6).all()  # by how likely they are
+
+
+def test_a_bcq_that_was_saved_allows_the_same(tmp_path):
+    from recgym.d3rl import D3rlpyAgent
+
+    rng = np.random.default_rng(3)
+    data = bandit("kept", 0.4, rng, count=600)
+    agent = recgym.from_d3rlpy(constrained(data, action_flexibility=0.7), data)
+    agent.save(tmp_path)
+    rows, _ = contexts(500, rng)
+    assert np.array_equal(D3rlpyAgent.load(tmp_path).scores(rows, {}), agent.scores(rows, {}))
+
+
+def test_a_flexibility_that_allows_nothing_or_all_is_refused():
+    for flexibility in (0.0, 1.0):
+        with pytest.raises(InvalidArgument, match="^action_flexibility is") as problem:
+            load_agent("d3rlpy-bcq")(action_flexibility=flexibility)
+        said(problem)
 
 
 # --------------------------------------------------------------------------------- what is refused

@@ -1,11 +1,13 @@
-"""The four encoders: what they read and what not, their sizes, and a slow recomputation."""
+"""The encoders: what they read and what not, their sizes, and a slow recomputation."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, GPT2Model
 
 from recgym.agents.batches import seen_of
 from recgym.agents.encoders import ENCODERS, encoder_named
@@ -18,8 +20,9 @@ from .worlds import cyclic, hit_rate, scattered
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ITEMS, LENGTH, SIZE = 12, 6, 8
-EVERY = ["gru4rec", "sasrec", "nextitnet"]
+EVERY = [name for name in ENCODERS if name != "caser"]
 MASKED = ["caser", "nextitnet", "sasrec"]
+STARTED = [name for name in ENCODERS if name not in MASKED]
 
 
 def an_encoder(name, answers=0, size=SIZE, scale=0.5):
@@ -75,8 +78,9 @@ def test_the_row_of_the_pad_is_never_read_where_pads_are_zero(name):
     assert torch.equal(encoder(*seen), before)
 
 
-def test_the_pad_is_a_start_token_that_a_gru_learns():
-    encoder = an_encoder("gru4rec")
+@pytest.mark.parametrize("name", STARTED)
+def test_the_pad_is_a_start_token_that_others_learn(name):
+    encoder = an_encoder(name)
     encoder(*histories([0])).square().sum().backward()
     assert encoder.items.weight.grad[ITEMS].all() and not encoder.items.weight.grad[:ITEMS].any()
     encoder.zero_grad()
@@ -206,6 +210,9 @@ def test_encoders_have_the_numbers_of_the_papers():
         "sasrec": table + length * d + 3 * norm + 5 * dense,
         "caser": table + sum(16 * (height * d + 1) for height in (2, 3, 4)) + length + 1,
         "nextitnet": table + 12 * (3 * d * d + d + norm),
+        "gpt2-small": table + length * d + 2 * (12 * d * d + 13 * d) + norm,
+        "distilgpt2": table + length * d + 6 * (12 * d * d + 13 * d) + norm,
+        "lstm": table + 4 * d * (d + d) + 2 * 4 * d,
     }
     for name, count in expected.items():
         encoder = ENCODERS[name](ITEMS, length)
@@ -215,6 +222,28 @@ def test_encoders_have_the_numbers_of_the_papers():
             encoder.width
         )
     assert recommender("caser", ITEMS).head("supervised").weight.shape == (ITEMS, 112)
+
+
+def body(encoder):
+    """How many numbers an encoder has beside its embeddings of items."""
+    return sum(p.numel() for n, p in encoder.named_parameters() if n != "items.weight")
+
+
+@pytest.mark.parametrize("name", ["gpt2-small", "distilgpt2"])
+@pytest.mark.parametrize("size", [48, 64, 128, 256])
+@pytest.mark.parametrize("length", [10, 50])
+def test_an_lstm_in_place_of_a_gpt2_has_as_many_numbers(name, size, length):
+    wanted = body(ENCODERS[name](ITEMS, length, 0, size))
+    lstm = ENCODERS[f"lstm-as-{name}"](ITEMS, length, 0, size)
+    assert abs(body(lstm) / wanted - 1) < 0.01
+    assert lstm.width > size and lstm.lstm.num_layers == 2
+
+    def of_width(width):
+        return body(nn.LSTM(size, width, 2, device="meta"))
+
+    assert body(lstm) == of_width(lstm.width)
+    for other in (lstm.width - 1, lstm.width + 1):
+        assert abs(of_width(other) - wanted) > abs(body(lstm) - wanted)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -232,7 +261,10 @@ def test_the_first_cross_entropy_of_zero_heads_is_that_of_a_uniform_guess(name):
 
 @pytest.mark.parametrize(
     ("name", "n_items"),
-    [("gru4rec", 50), ("caser", 50), ("sasrec", 20_000), ("nextitnet", 20_000)],
+    [
+        *[("gru4rec", 50), ("caser", 50), ("sasrec", 20_000), ("nextitnet", 20_000)],
+        *[("gpt2-small", 20_000), ("distilgpt2", 20_000), ("lstm", 50)],
+    ],
 )
 def test_the_first_cross_entropy_is_near_that_of_a_uniform_guess(name, n_items):
     assert abs(first_cross_entropy(name, n_items) - math.log(n_items)) < 0.05
@@ -242,7 +274,7 @@ def test_the_first_cross_entropy_is_near_that_of_a_uniform_guess(name, n_items):
 def test_dropout_is_off_in_evaluation_only(name):
     encoder, seen = ENCODERS[name](ITEMS, LENGTH, 0, SIZE, 0.5), histories([3, LENGTH])
     assert torch.equal(encoder.eval()(*seen), encoder(*seen))
-    if name in ("sasrec", "caser"):  # the others have none in Xin et al. (2020)
+    if name not in ("gru4rec", "nextitnet", "lstm"):  # they have none
         assert not torch.equal(encoder.train()(*seen), encoder(*seen))
 
 
@@ -355,6 +387,154 @@ def test_states_of_a_gru_are_those_of_a_slow_recomputation():
             reset, update = (sigmoid(of_item[gate] + of_state[gate]) for gate in (0, 1))
             state = update * state + (1 - update) * np.tanh(of_item[2] + reset * of_state[2])
         np.testing.assert_allclose(found[row], state, rtol=1e-5, atol=1e-5)
+
+
+def test_states_of_an_lstm_are_those_of_a_slow_recomputation():
+    encoder = an_encoder("lstm")
+    items, lengths = histories([0, 1, 4, LENGTH])
+    found, layers = encoder(items, lengths).detach().numpy(), weights_of(encoder)
+    lstm = layers["lstm"]
+
+    def sigmoid(numbers):
+        return 1 / (1 + np.exp(-numbers))
+
+    for row in range(len(items)):
+        state, cell = np.zeros(SIZE), np.zeros(SIZE)
+        for place in range(int(lengths[row])):
+            item = layers["items"]["weight"][items[row, place]]
+            gates = lstm["weight_ih_l0"] @ item + lstm["bias_ih_l0"]
+            gates += lstm["weight_hh_l0"] @ state + lstm["bias_hh_l0"]
+            enters, stays, adds, shows = np.split(gates, 4)
+            cell = sigmoid(stays) * cell + sigmoid(enters) * np.tanh(adds)
+            state = sigmoid(shows) * np.tanh(cell)
+        np.testing.assert_allclose(found[row], state, rtol=1e-5, atol=1e-5)
+
+
+# --------------------------------------------------------------------------- published weights
+
+
+def published(folder, size=128, layers=2, heads=2, places=16, kind=GPT2LMHeadModel):
+    """A GPT-2 whose weights are far from where they begin, as Transformers saves one."""
+    config = GPT2Config(
+        vocab_size=5, n_positions=places, n_embd=size, n_layer=layers, n_head=heads,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    model = scattered(kind(config), scale=0.2).eval()
+    model.save_pretrained(folder)
+    return model if kind is GPT2Model else model.transformer
+
+
+@pytest.mark.parametrize(("name", "layers"), [("gpt2-small", 2), ("distilgpt2", 6)])
+@pytest.mark.parametrize("kind", [GPT2Model, GPT2LMHeadModel])
+def test_published_weights_say_what_they_say_in_transformers(name, layers, kind, tmp_path):
+    model = published(tmp_path, layers=layers, kind=kind)
+    encoder = an_encoder(name, size=128, scale=0.2)
+    own = encoder.items.weight.clone()
+    items, lengths = histories([0, 1, 2, 3, 5, LENGTH])
+    before = encoder(items, lengths)
+    encoder.load_published(str(tmp_path))
+    assert torch.equal(encoder.items.weight, own)
+    counts = (torch.arange(LENGTH) < lengths[:, None]).long()
+    with torch.no_grad():
+        wanted = model(inputs_embeds=encoder.items(items), attention_mask=counts)[0]
+        every, last = encoder.every(items, lengths), encoder(items, lengths)
+    for row, length in enumerate(lengths):
+        torch.testing.assert_close(every[row, :length], wanted[row, :length])
+        torch.testing.assert_close(last[row], wanted[row, length - 1])
+    assert not torch.allclose(last, before)
+
+
+def test_published_weights_learn_on_and_draw_nothing(tmp_path):
+    published(tmp_path)
+    encoder = an_encoder("gpt2-small", answers=3, size=128)
+    encoder.load_published(str(tmp_path))
+    encoder.every(*histories([LENGTH] * 20)).square().sum().backward()
+    learned = {name for name, weights in encoder.named_parameters() if weights.grad is not None}
+    assert learned == {name for name, _ in encoder.named_parameters()} - {"answers.weight"}
+    assert all(weights.dtype == torch.float32 for weights in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"size": 64, "heads": 1}, "is a GPT-2 of 2 blocks, 1 heads, size 64 and 16 places"),
+        ({"layers": 3}, "is a GPT-2 of 3 blocks, 2 heads, size 128"),
+        ({"layers": 1}, "is a GPT-2 of 1 blocks"),
+        ({"places": 5}, "and 5 places, and this encoder has 2, 2, 128 and 6"),
+        ({"heads": 4}, "is a GPT-2 of 2 blocks, 4 heads"),  # whose weights have the same shapes
+    ],
+)
+def test_published_weights_of_another_shape_are_refused(change, says, tmp_path):
+    published(tmp_path, **change)
+    assert_not_loaded(tmp_path, says)
+
+
+def assert_not_loaded(folder, says):
+    encoder = an_encoder("gpt2-small", size=128)
+    before = {name: weights.clone() for name, weights in encoder.state_dict().items()}
+    with pytest.raises(InvalidArgument) as problem:
+        encoder.load_published(str(folder))
+    assert says in said(problem)
+    assert all(torch.equal(before[name], now) for name, now in encoder.state_dict().items())
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    assert_not_loaded(tmp_path / "none", "cannot be loaded")
+    assert_not_loaded(tmp_path, "give the folder of a GPT-2 in safetensors")
+
+
+def test_pickled_weights_are_refused_and_never_unpickled(tmp_path):
+    published(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    trap = tmp_path / "unpickled"
+
+    class Trap:
+        def __reduce__(self):
+            return trap.touch, ()
+
+    torch.save(weights | {"trap": Trap()}, tmp_path / "pytorch_model.bin")
+    assert_not_loaded(tmp_path, "cannot be loaded")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("lacks", ["h.1.", "ln_f", "wpe", ""])
+def test_weights_that_are_not_all_there_are_refused(lacks, tmp_path):
+    """Transformers would draw what is missing."""
+    published(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = {name: one for name, one in load_file(file).items() if lacks not in name}
+    save_file(weights, file, {"format": "pt"})
+    assert_not_loaded(tmp_path, "cannot be loaded (it has no ")
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    """Transformers would take the shape of the other one, and draw all weights."""
+    config = BertConfig(
+        vocab_size=5, hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=512,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path)
+    assert_not_loaded(tmp_path, "cannot be loaded (it has no ")
+
+
+def test_spoiled_weights_are_refused(tmp_path):
+    published(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"spoiled" * 99)
+    assert_not_loaded(tmp_path, "cannot be loaded (Error while deserializing")
+    published(tmp_path, size=64)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    published(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(weights)  # of another size than its config says
+    assert_not_loaded(tmp_path, "cannot be loaded")
+
+
+def test_a_size_that_no_heads_share_is_refused():
+    with pytest.raises(InvalidArgument) as problem:
+        ENCODERS["gpt2-small"](ITEMS, LENGTH, 0, 200)
+    assert "cannot be split evenly into 3 heads of GPT-2: take 192 or 256" in said(problem)
+    for size, heads in ((8, 1), (64, 1), (100, 1), (128, 2), (768, 12)):
+        assert ENCODERS["gpt2-small"](ITEMS, LENGTH, 0, size).h[0].heads == heads
 
 
 # ------------------------------------------------------------------------------------ all of it

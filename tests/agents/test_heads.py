@@ -6,7 +6,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recgym.agents import heads
-from recgym.agents.heads import ItemHead
+from recgym.agents.heads import ItemHead, drawn_from, expected
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 8
@@ -213,6 +213,102 @@ def test_the_best_item_is_the_highest_and_of_equal_ones_the_first(chunks):
     assert (head.best(torch.zeros(10, SIZE)) == 0).all()
 
 
+# ----------------------------------------------------------------- what another head would draw
+
+
+def two_heads(n_states, n_items, tied=False, dtype=torch.float32):
+    """Two heads that differ, and a state for each."""
+    first, second = a_head(n_items, tied, dtype), ItemHead(3, n_items).to(dtype)
+    return (
+        first,
+        torch.randn(n_states, SIZE, dtype=dtype),
+        second,
+        torch.randn(n_states, 3, dtype=dtype),
+    )
+
+
+def slow_expected(of, state, under, other):
+    numbers, chances = of(state).double(), under(other).double().softmax(1)
+    return (numbers * chances).sum(1)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("n_states", "n_items"), [(10, 37), (1, 37), (10, 1), (7, 500)])
+def test_what_is_expected_is_the_sum_of_numbers_times_chances(chunks, tied, n_states, n_items):
+    heads_and_states = two_heads(n_states, n_items, tied, torch.float64)
+    found = expected(*heads_and_states)
+    torch.testing.assert_close(found, slow_expected(*heads_and_states), rtol=1e-12, atol=1e-12)
+    assert not found.requires_grad
+
+
+def test_what_is_expected_crosses_chunks_of_the_real_size():
+    heads_and_states = two_heads(300, 9000)  # 128 states at a time
+    found = expected(*heads_and_states)
+    torch.testing.assert_close(found.double(), slow_expected(*heads_and_states).detach())
+
+
+def test_what_is_expected_of_equal_numbers_is_that_number():
+    of, state, under, other = two_heads(10, 37)
+    torch.nn.init.zeros_(of.weight)
+    torch.nn.init.constant_(of.bias, 3.7)
+    torch.testing.assert_close(expected(of, state, under, other), torch.full((10,), 3.7))
+    torch.nn.init.zeros_(of.bias)
+    assert not expected(of, state, under, other).any()
+
+
+def test_items_are_drawn_as_often_as_the_softmax_says(chunks):
+    head, draws = a_head(6), 20_000
+    state = torch.randn(4, SIZE)
+    found = drawn_from(head, state, torch.rand(4, draws))
+    wanted = draws * head(state).softmax(1).detach()
+    counts = torch.stack([row.bincount(minlength=6) for row in found])
+    distances = ((counts - wanted).square() / wanted).sum(1)
+    assert (distances < 20.5).all()  # chi-square of 5 degrees: once in 1000 times for each state
+
+
+def test_what_is_drawn_is_where_the_running_sum_passes(chunks):
+    head, state, chances = a_head(37, dtype=torch.float64), torch.randn(10, SIZE), torch.rand(10, 5)
+    state, chances = state.double(), chances.double()
+    found = drawn_from(head, state, chances)
+    running = head(state).softmax(1).cumsum(1)
+    below = torch.where(found > 0, running.gather(1, (found - 1).clamp(min=0)), 0)
+    assert ((below <= chances) & (chances < running.gather(1, found))).all()
+    assert found.shape == (10, 5) and len(found.unique()) > 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_at_the_edges_nothing_impossible_is_drawn(dtype):
+    head, state = a_head(9), torch.zeros(3, SIZE)
+    with torch.no_grad():
+        head.bias[:] = torch.tensor([-1e4, 0, 0.3, -1e4, 0.1, 0, -0.2, -1e4, -1e4])
+    below_one = 1 - torch.finfo(torch.float32).eps / 2
+    chances = torch.tensor([[0.0, below_one]], dtype=dtype).expand(3, 2)
+    assert drawn_from(head, state, chances).tolist() == [[1, 6]] * 3
+    almost = torch.tensor([[1 - torch.finfo(torch.float64).eps / 2]], dtype=torch.float64)
+    assert drawn_from(head, state[:1], almost).item() < 9  # rounded to 1, it is still an item
+
+
+def test_under_autocast_what_is_expected_and_drawn_is_as_precise():
+    of, state, under, other = two_heads(10, 500)
+    with torch.no_grad():
+        of.bias += 300
+    chances = torch.rand(10, 200, dtype=torch.float64)
+    state, other = state.bfloat16(), other.bfloat16()
+    wanted = expected(of, state.float(), under, other.float())
+    drawn = drawn_from(under, other.float(), chances)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(expected(of, state, under, other), wanted)
+        assert torch.equal(drawn_from(under, other, chances), drawn)
+
+
+def test_rare_items_are_drawn_in_half_precision_too():
+    """Numbers in half precision are 1/256 apart below 1, which many items would share."""
+    head, state = ItemHead(SIZE, 5000), torch.zeros(1, SIZE, dtype=torch.bfloat16)
+    chances = (torch.arange(5000)[None] + 0.5) / 5000
+    with torch.autocast("cpu", torch.bfloat16):
+        assert len(drawn_from(head, state, chances).unique()) > 4990
+
+
 class Largest(TorchDispatchMode):
     """Remembers the most numbers that a tensor held."""
 
@@ -233,6 +329,8 @@ def test_no_tensor_holds_all_items_of_more_states_than_a_chunk():
         head.cross_entropy(state, items, weights)[0].backward()
         head.best(state)
         head.of(state, items[:, None]).sum().backward()
+        expected(head, state, head, state)
+        drawn_from(head, state, torch.rand(n_states, 4))
     chunk = max(heads.CHUNK_ROWS * n_items, heads.CHUNK_CELLS["cpu"])
     assert largest.cells <= chunk < n_states * n_items / 4
 

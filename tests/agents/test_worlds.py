@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 AGENTS = [
     "supervised", "modern", "sqn", "sac", "snqn", "sa2c",
-    "sqn-hist", "sqn-fut", "sqn-cat", "sqn-eval",
+    "sqn-hist", "sqn-fut", "sqn-cat", "sqn-eval", "crr-transformer-small", "dpo",
 ]  # fmt: skip
 LONG_TERM = ["sqn", "snqn", "sa2c"]
 QUICK = {"size": 16, "batch_size": 32, "steps": 150, "learning_rate": 0.01}
@@ -138,6 +138,24 @@ def test_each_encoder_learns_a_chain_and_values_beside_it_do_not_harm(
     assert abs(alone - best) < 0.02
     for name in ("sqn", "snqn", "sa2c"):  # of two copies, each learns half of the time
         assert found(name, 2 * steps) > alone - 0.02, name
+
+
+@pytest.mark.long
+def test_a_second_stage_of_regression_does_not_harm_what_the_first_learned():
+    train, validation = markov("train", 0), markov("valid", 1, sessions=500, split="validation")
+    fresh = markov("fresh", 2, sessions=8000)
+    options = {
+        "size": 32, "hidden": 32, "critic_size": 32, "batch_size": 128, "learning_rate": 0.005,
+        "validate_every": 50, "patience": 0,
+    }  # fmt: skip
+    alone = learned(
+        "crr-transformer-small", train, validation, stages="first", steps=400, **options
+    )
+    both = learned(
+        "crr-transformer-small", train, validation, warmup_steps=400, steps=800, **options
+    )
+    assert abs(hit_rate(alone, fresh) - best_possible(fresh)) < 0.02
+    assert hit_rate(both, fresh) > hit_rate(alone, fresh) - 0.02
 
 
 # ------------------------------------------------------------------------------ a hidden type

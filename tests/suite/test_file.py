@@ -41,6 +41,12 @@ ROOT = Path(__file__).parents[2]
         (GUESS + '[[comparisons]]\nrow = "gues"\n', "No row is named 'gues'"),
         (GUESS + '[[comparisons]]\nrow = "guess"\nagainst = { x = ["vsknnn"] }\n', "'vsknnn'"),
         (GUESS + '[[comparisons]]\nrow = "guess"\nagainst = { x = [] }\n', "one name or more"),
+        (GUESS + "vary = { nose = [1] }\n", "Did you mean 'noise'"),
+        (GUESS + "vary = { noise = [1, 1] }\n", "Two rows are named 'guess-noise-1"),
+        (GUESS + "vary = { noise = 1 }\n", "is a list of values for one option or two"),
+        (GUESS + "vary = {}\n", "varies nothing"),
+        (GUESS + 'beside = ["guess"]\n', "varies nothing"),
+        (GUESS + 'vary = { noise = [1] }\nbeside = ["guest"]\n', "No row is named 'guest'"),
         ("users = 1\n" + GUESS, "no TOML"),
         ("", "has no [[rows]]"),
         ("rows = [1]\n", "is a table"),
@@ -150,3 +156,22 @@ def test_the_baselines_of_the_project_are_sound():
     steps = found.rows["d3rlpy-cql"].options
     assert steps["yoochoose-sample-v0"] == {"steps": 1000}
     assert steps["retailrocket-sample-v0"] == {"steps": 100}
+
+
+def test_a_sweep_is_a_row_for_each_point(tiny):
+    suite = tiny.suite(
+        GUESS + "options = { ranks = -1 }\nvary = { noise = [0.5, 2.0], ranks = [1, 2] }\n"
+        'beside = ["other"]\n[[rows]]\nname = "other"\nagent = "tiny:Guess"\n'
+    )
+    found = {name: row.options["tiny:SHOP"] for name, row in suite.rows.items()}
+    assert found == {
+        "guess-noise-0-5-ranks-1": {"noise": 0.5, "ranks": 1},
+        "guess-noise-0-5-ranks-2": {"noise": 0.5, "ranks": 2},
+        "guess-noise-2-0-ranks-1": {"noise": 2.0, "ranks": 1},
+        "guess-noise-2-0-ranks-2": {"noise": 2.0, "ranks": 2},
+        "other": {},
+    }
+    *points, other = suite.rows.values()
+    assert all(row.sweep == "guess" and row.beside == ("other",) for row in points)
+    assert [row.varied["ranks"] for row in points] == [1, 2, 1, 2]
+    assert other.sweep == "" and not other.varied

@@ -1,15 +1,18 @@
 """What is said of results in a page."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from recgym.errors import RecGymError
-from recgym.suite.page import filled
+from recgym.suite.page import filled, picture_of
+from recgym.suite.picture import draw_sweep, shown_on
 from recgym.suite.results import read_results
 from tests.sentences import said
 
 ROOT = Path(__file__).parents[2]
+EMPTY = "<!-- results of grid.toml --><!-- /results of grid.toml -->"
 
 
 def difference(benchmark, mean, adjusted, claim=False):
@@ -30,8 +33,9 @@ def test_sentences_say_where_a_row_is_better_and_where_not():
             difference("three", -0.5, 0.01, True), difference("four", 0.5, 0.06, True),
             difference("five", None, None),
         ],
+        "sweeps": {}, "shows": [],
     }  # fmt: skip
-    text = filled("<!-- results --><!-- /results -->", results)
+    text = filled(EMPTY, results)
     assert (
         "- `a` against its twin (`b`): better on one ▲ and two; worse on three ▼; no difference "
         "on four; not run on five.\n" in text
@@ -41,7 +45,7 @@ def test_sentences_say_where_a_row_is_better_and_where_not():
         "lost -0.500 (-0.600 to -0.400) ▼ | no difference +0.500 (+0.400 to +0.600) | not run |"
         in text
     )
-    for page in ("", "<!-- results -->", 2 * "<!-- results --><!-- /results -->"):
+    for page in ("", EMPTY.partition("/")[0], 2 * EMPTY):
         with pytest.raises(RecGymError) as problem:
             filled(page, results)
         assert "needs one block" in said(problem)
@@ -49,6 +53,41 @@ def test_sentences_say_where_a_row_is_better_and_where_not():
 
 def test_the_page_of_agents_is_what_its_results_say():
     page = (ROOT / "agents" / "README.md").read_text(encoding="utf-8")
-    assert page.count("<!-- results -->") == page.count("<!-- /results -->") == 1
-    file = ROOT / "agents" / "results.json"
-    assert not file.exists() or filled(page, read_results(file)) == page
+    blocks = re.findall("<!-- results of (.+).toml -->", page)
+    written = {file.stem.removeprefix("results-") for file in (ROOT / "agents").glob("results-*")}
+    assert blocks == ["grid", "crr"] and written <= set(blocks)
+    for name in written:
+        results = read_results(ROOT / "agents" / f"results-{name}.json")
+        assert filled(page, results) == page
+        drawn = [picture_of(results, sweep) for sweep in results["sweeps"]
+                 if shown_on(results, sweep)]  # fmt: skip
+        assert all((ROOT / "agents" / picture).is_file() for picture in drawn)
+
+
+def swept(mean, **options):
+    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "seeds": [0]}, options
+
+
+def test_points_of_a_sweep_are_drawn_and_in_no_table(tmp_path):
+    points = {f"s-beta-{beta}-m-{m}": swept(beta / 4 + m / 20, beta=beta, m=m)
+              for beta in (1, 2, 3) for m in (2, 4)}  # fmt: skip
+    cells = {name: cell for name, (cell, _) in points.items()} | {"base": swept(0.3)[0]}
+    cells["s-beta-3-m-4"] = None
+    results = {
+        "schema": 1, "suite": "grid.toml", "comparisons": [], "shows": [],
+        "benchmarks": {"one": "ndcg@10", "two": "return", "three": "return"},
+        "rows": {"one": cells, "two": {"base": None}, "three": dict.fromkeys(cells)},
+        "sweeps": {"s": {"beside": ["base"],
+                         "points": {name: options for name, (_, options) in points.items()}}},
+    }  # fmt: skip
+    assert shown_on(results, "s") == ["one"]
+    text = filled(EMPTY, results)
+    assert "![`s`: `beta` and `m`](plots/grid-s.png)" in text
+    assert "`s`: 5 of 6 points were run" in text
+    assert "s-beta" not in text
+    tables = [line for line in text.splitlines() if line.startswith("| row")]
+    assert tables == ["| row | one (NDCG@10) |", "| row | two (return) | three (return) |"]
+    assert "| `base` | not run | not run |" in text
+    assert draw_sweep(results, "s", tmp_path / "s.svg").stat().st_size > 5000
+    drawn = (tmp_path / "s.svg").read_text()
+    assert all(f"<!-- {words} -->" in drawn for words in ("one", "NDCG@10", "beta", "base", "m"))

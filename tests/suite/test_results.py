@@ -28,8 +28,10 @@ def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsy
     found = tiny.suite(COMPARED)
     run(tiny.command("--processes", "2", "--only", "guess", "turned")[1:])
     page = tiny.folder / "README.md"
-    page.write_text("# Ours\n<!-- results -->\nold\n<!-- /results -->\nend\n")
-    results = tiny.folder / "results.json"
+    page.write_text(
+        "# Ours\n<!-- results of grid.toml -->\nold\n<!-- /results of grid.toml -->\nend\n"
+    )
+    results = tiny.folder / "results-grid.json"
     run(tiny.command("--results", str(results), "--render")[1:])
     content = read_results(results)
     cells = content["rows"]["tiny:SHOP"]
@@ -42,12 +44,12 @@ def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsy
     assert first["low"] > 0 and first["adjusted"] == 2 * first["p"] and not first["claim"]
     assert again["against"] == "turned" and never["mean"] is agent["mean"] is None
     text = page.read_text()
-    assert text.startswith("# Ours\n<!-- results -->\nThe grid of `grid.toml`")
+    assert text.startswith("# Ours\n<!-- results of grid.toml -->\nThe grid of `grid.toml`")
     assert "| `never` | not run |" in text and f"won {first['mean']:+.3f}" in text
     assert "- `guess` against its other (`turned`): better on tiny:SHOP.\n" in text
     assert "- `guess` against all (`turned` and `never`): not all run on tiny:SHOP.\n" in text
     assert "- `guess` against VSKNN (`vsknn`): not run on tiny:SHOP.\n" in text
-    assert filled(text, content) == text and text.endswith("<!-- /results -->\nend\n")
+    assert filled(text, content) == text and text.endswith("<!-- /results of grid.toml -->\nend\n")
 
     board = tiny.folder / "board"
     submit = tiny.command("--submit", "us", "--root", str(board), "--only", "guess", "turned")[1:]

@@ -1,0 +1,77 @@
+"""The sweeps of a suite as pictures: what rows reach as options vary."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recgym.pages import NAMES
+from recgym.plots import INK, PALETTE, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLUMNS = 3
+_DASHES = ("--", ":", "-.")  # of what is drawn beside
+
+
+def draw_sweep(results: Mapping[str, Any], name: str, file: Path) -> Path:
+    """Draw a panel for each benchmark on which a point of the sweep was run."""
+    sweep, rows = results["sweeps"][name], results["rows"]
+    shown = shown_on(results, name)
+    columns = min(_COLUMNS, len(shown))
+    lines = -(-len(shown) // columns)
+    with drawing(file, (1 + 4.6 * columns, 1 + 3.9 * lines)) as figure:
+        panels = figure.subplots(lines, columns, squeeze=False).flat
+        for axes, benchmark in zip(panels, shown, strict=False):
+            _draw(axes, sweep, rows[benchmark])
+            axes.set(title=benchmark, ylabel=NAMES[results["benchmarks"][benchmark]])
+        for axes in list(panels)[len(shown) :]:
+            axes.set_axis_off()
+        title = next(iter(_options(sweep)[1:]), None)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left",
+                      fontsize=10, ncols=4, title=title, alignment="left")  # fmt: skip
+        figure.suptitle(name, fontsize=14, x=0.01, ha="left")
+    return file
+
+
+def shown_on(results: Mapping[str, Any], name: str) -> list[str]:
+    """The benchmarks on which a point of a sweep was run."""
+    points = results["sweeps"][name]["points"]
+    return [one for one, cells in results["rows"].items() if any(map(cells.get, points))]
+
+
+def _draw(axes: "Axes", sweep: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
+    first, *second = _options(sweep)
+    points = sweep["points"]
+    places = list(dict.fromkeys(str(point[first]) for point in points.values()))
+    lines = list(dict.fromkeys(point[second[0]] for point in points.values())) if second else [None]
+    for number, line in enumerate(lines):
+        run = [(places.index(str(point[first])), cells[row]) for row, point in points.items()
+               if cells.get(row) and (not second or point[second[0]] == line)]  # fmt: skip
+        apart = 0.08 * (number - (len(lines) - 1) / 2)  # so that no interval hides another
+        label = "the sweep" if line is None else str(line)
+        _interval(axes, [(place + apart, cell) for place, cell in run], PALETTE[number], label)
+    for row, dashes in zip(sweep["beside"], _DASHES, strict=False):
+        if cell := cells.get(row):
+            axes.axhline(cell["mean"], color=INK, ls=dashes, lw=1.2, label=row, zorder=0)
+    axes.set_xticks(range(len(places)), places)
+    axes.set_xlabel(first)
+    axes.set_xlim(-0.4, len(places) - 0.6)
+    axes.grid(color="#DDDDDD", lw=0.6, axis="y")
+    axes.tick_params(colors=INK)
+
+
+def _interval(
+    axes: "Axes", run: list[tuple[float, Mapping[str, Any]]], colour: str, label: str
+) -> None:
+    places, cells = [place for place, _ in run], [cell for _, cell in run]
+    means = [cell["mean"] for cell in cells]
+    reach = [[mean - cell["low"] for mean, cell in zip(means, cells, strict=True)],
+             [cell["high"] - mean for mean, cell in zip(means, cells, strict=True)]]  # fmt: skip
+    axes.errorbar(places, means, reach, color=colour, lw=2, marker="o", ms=5, capsize=3,
+                  elinewidth=1, label=label)  # fmt: skip
+
+
+def _options(sweep: Mapping[str, Any]) -> list[str]:
+    """What varies: along the axis, then from line to line."""
+    return list(next(iter(sweep["points"].values())))
