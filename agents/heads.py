@@ -1,5 +1,6 @@
 """Linear heads over all items."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -188,10 +189,26 @@ class _CrossEntropy(torch.autograd.Function):
         return *gradients, None, None, None
 
 
+class _Scratch(threading.local):
+    """Memory that is used again and again, by one thread: fresh memory costs page faults."""
+
+    cells = torch.empty(0)
+
+
+_SCRATCH = _Scratch()
+
+
 def _buffer(state: torch.Tensor, n_items: int) -> torch.Tensor:
-    """(rows, items): where the numbers of a chunk of states go; fresh memory costs page faults."""
+    """(rows, items): where the numbers of a chunk of states go, until the next are asked for."""
     rows = max(CHUNK_ROWS, CHUNK_CELLS.get(state.device.type, 0) // n_items)
-    return state.new_empty(max(1, min(rows, len(state))), n_items)
+    rows = max(1, min(rows, len(state)))
+    if (
+        _SCRATCH.cells.numel() < rows * n_items
+        or _SCRATCH.cells.dtype != state.dtype
+        or _SCRATCH.cells.device != state.device
+    ):
+        _SCRATCH.cells = state.new_empty(rows * n_items)
+    return _SCRATCH.cells[: rows * n_items].view(rows, n_items)
 
 
 def _numbers(

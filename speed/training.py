@@ -289,11 +289,13 @@ def peak(agent: str, n_items: int) -> None:
     training = begun(AGENTS[agent](), data)
     for _ in range(8):  # both copies of the networks have learned
         training._advance()
-    weights = sum(part.numel() for part in training._all.parameters())
+    kept = sum(
+        (4 if part.requires_grad else 1) * part.numel() for part in training._all.parameters()
+    )
     row = {
         "name": f"peak memory of {agent}, {n_items:,} items, against weights, gradients and Adam's",
         "value": resident("VmHWM") - before,
-        "baseline": 4 * 4 * weights,
+        "baseline": 4 * kept,
         "batch x items": 4 * BATCH * n_items,
     }
     print(json.dumps(row | {"ratio": row["value"] / row["baseline"]}), flush=True)
