@@ -47,10 +47,7 @@ class ItemHead(nn.Module):
         """(batch,): the item with the highest number, the first of equal ones."""
         state = state.to(self.weight.dtype)
         best = torch.empty(len(state), dtype=torch.long, device=state.device)
-        buffer = _buffer(state, self.n_items)
-        for begin in range(0, len(state), len(buffer)):
-            part = slice(begin, begin + len(buffer))
-            numbers = _numbers(state[part], self.weight, self.bias, buffer)
+        for part, numbers in _numbers(state, self.weight, self.bias):
             if numbers.device.type == "cpu":  # NumPy's is several times as fast
                 best[part] = torch.from_numpy(numbers.numpy().argmax(1))
             else:
@@ -82,9 +79,8 @@ def expected(
     """
     state, other = state.to(of.weight.dtype), other.to(under.weight.dtype)
     found = state.new_empty(len(state))
-    buffer = _buffer(other, under.n_items)
     with torch.autocast(state.device.type, enabled=False):  # averages are as precise as numbers
-        for part, chances in _chances(under, other, buffer):
+        for part, chances in _chances(under, other):
             found[part] = (state[part] * (chances @ of.weight)).sum(1) + chances @ of.bias
     return found
 
@@ -100,7 +96,7 @@ def drawn_from(
     state = state.to(head.weight.dtype)
     chances = chances.to(state)  # in half precision, few numbers are near 1
     found = torch.empty(chances.shape, dtype=torch.long, device=state.device)
-    for part, softmax in _chances(head, state, _buffer(state, head.n_items), but):
+    for part, softmax in _chances(head, state, but):
         running = torch.cumsum(softmax, 1, out=softmax)
         total = running[:, -1:]
         below = torch.nextafter(total, torch.zeros_like(total))  # the last item may be left out
@@ -115,21 +111,16 @@ def log_total(head: ItemHead, state: torch.Tensor) -> torch.Tensor:
     """(batch,): log sum exp of the numbers of all items: scores less this are log-probabilities."""
     state = state.to(head.weight.dtype)
     found = state.new_empty(len(state))
-    buffer = _buffer(state, head.n_items)
-    for begin in range(0, len(state), len(buffer)):
-        part = slice(begin, begin + len(buffer))
-        numbers = _numbers(state[part], head.weight, head.bias, buffer)
+    for part, numbers in _numbers(state, head.weight, head.bias):
         found[part] = torch.logsumexp(numbers, 1)
     return found
 
 
 def _chances(
-    head: ItemHead, state: torch.Tensor, buffer: torch.Tensor, but: torch.Tensor | None = None
+    head: ItemHead, state: torch.Tensor, but: torch.Tensor | None = None
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """The softmax over all items, or all but one, by chunks of states."""
-    for begin in range(0, len(state), len(buffer)):
-        part = slice(begin, begin + len(buffer))
-        numbers = _numbers(state[part], head.weight, head.bias, buffer)
+    for part, numbers in _numbers(state, head.weight, head.bias):
         if but is not None:
             numbers.scatter_(1, but[part, None], -torch.inf)
         yield part, torch.softmax(numbers, 1, out=numbers)
@@ -162,12 +153,9 @@ class _CrossEntropy(torch.autograd.Function):
             for tensor, needed in zip((state, table, bias), ctx.needs_input_grad, strict=False)
         )
         weight = table[: len(bias)]
-        buffer = _buffer(state, len(bias))
-        for begin in range(0, len(state), len(buffer)):
-            part = slice(begin, begin + len(buffer))
+        for part, numbers in _numbers(state, weight, bias):
             states, share = state[part], shares[part]
             chosen = torch.arange(len(states), device=state.device), items[part]
-            numbers = _numbers(states, weight, bias, buffer)
             below_top = numbers.amax(1) - numbers[chosen]
             chances = torch.softmax(numbers, 1, out=numbers)
             each[part] = below_top - chances.amax(1).log()  # the top's chance is 1 / sum exp
@@ -212,7 +200,14 @@ def _buffer(state: torch.Tensor, n_items: int) -> torch.Tensor:
 
 
 def _numbers(
-    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, buffer: torch.Tensor
-) -> torch.Tensor:
-    """(states, items): as of a linear layer, in the buffer; autocast leaves it as precise."""
-    return torch.addmm(bias, states, weight.T, out=buffer[: len(states)])
+    state: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """(states, items) of a linear layer, by chunks of states, each in the place of the one before.
+
+    Autocast leaves them as precise.
+    """
+    buffer = _buffer(state, len(bias))
+    for begin in range(0, len(state), len(buffer)):
+        part = slice(begin, begin + len(buffer))
+        states = state[part]
+        yield part, torch.addmm(bias, states, weight.T, out=buffer[: len(states)])

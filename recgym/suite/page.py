@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from recgym import pages
 from recgym.pages import DIGITS, NAMES, SURE, markdown, spread
-from recgym.suite.picture import shown_on
+from recgym.suite.picture import shown_on, varied
 
 Verdict = Literal["won", "lost", "no difference", "not run"]
 _SAID: dict[Verdict, tuple[str, str]] = {  # of one that it is held against, and of several
@@ -36,10 +36,11 @@ def _block(results: Mapping[str, Any]) -> str:
     parts += [_table(results, metric) for metric in dict.fromkeys(metrics.values())]
     for name in results["sweeps"]:
         if on := shown_on(results, name):
-            points = results["sweeps"][name]["points"]
+            sweep = results["sweeps"][name]
+            points, options = sweep["points"], [f"`{option}`" for option in varied(sweep)]
             run = sum(results["rows"][one].get(point) is not None for one in on for point in points)
             parts.append(
-                f"![`{name}`: {_and(_options(points))}]({picture_of(results, name)})\n\n"
+                f"![`{name}`: {_and(options)}]({picture_of(results, name)})\n\n"
                 f"`{name}`: {run} of {len(on) * len(points)} points were run; intervals are of "
                 "users, as most have one seed."
             )
@@ -87,10 +88,6 @@ def _trained(results: Mapping[str, Any]) -> str:
         return ""
     told = "At the end of training, mean over the last batches and seeds:"
     return f"{told}\n\n{markdown([['row', 'benchmark', *shows], *sorted(rows)])}"
-
-
-def _options(points: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [f"`{option}`" for option in next(iter(points.values()))]
 
 
 def _reached(cell: dict[str, Any] | None, digits: int) -> str:

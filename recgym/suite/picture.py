@@ -21,13 +21,13 @@ def draw_sweep(results: Mapping[str, Any], name: str, file: Path) -> Path:
     columns = min(_COLUMNS, len(shown))
     lines = -(-len(shown) // columns)
     with drawing(file, (1 + 4.6 * columns, 1 + 3.9 * lines)) as figure:
-        panels = figure.subplots(lines, columns, squeeze=False).flat
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, benchmark in zip(panels, shown, strict=False):
             _draw(axes, sweep, rows[benchmark])
             axes.set(title=benchmark, ylabel=NAMES[results["benchmarks"][benchmark]])
-        for axes in list(panels)[len(shown) :]:
+        for axes in panels[len(shown) :]:
             axes.set_axis_off()
-        title = next(iter(_options(sweep)[1:]), None)
+        title = next(iter(varied(sweep)[1:]), None)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left",
                       fontsize=10, ncols=4, title=title, alignment="left")  # fmt: skip
         figure.suptitle(name, fontsize=14, x=0.01, ha="left")
@@ -40,8 +40,13 @@ def shown_on(results: Mapping[str, Any], name: str) -> list[str]:
     return [one for one, cells in results["rows"].items() if any(map(cells.get, points))]
 
 
+def varied(sweep: Mapping[str, Any]) -> list[str]:
+    """The options that vary: along the axis, then from line to line."""
+    return list(next(iter(sweep["points"].values())))
+
+
 def _draw(axes: "Axes", sweep: Mapping[str, Any], cells: Mapping[str, Any]) -> None:
-    first, *second = _options(sweep)
+    first, *second = varied(sweep)
     points = sweep["points"]
     places = list(dict.fromkeys(str(point[first]) for point in points.values()))
     lines = list(dict.fromkeys(point[second[0]] for point in points.values())) if second else [None]
@@ -70,8 +75,3 @@ def _interval(
              [cell["high"] - mean for mean, cell in zip(means, cells, strict=True)]]  # fmt: skip
     axes.errorbar(places, means, reach, color=colour, lw=2, marker="o", ms=5, capsize=3,
                   elinewidth=1, label=label)  # fmt: skip
-
-
-def _options(sweep: Mapping[str, Any]) -> list[str]:
-    """What varies: along the axis, then from line to line."""
-    return list(next(iter(sweep["points"].values())))

@@ -28,9 +28,9 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
     compared: list[dict[str, Any]] = []
     for name, asked in grid.suite.benchmarks.items():
         cells[name], task = {}, None
-        asked_for = {row.name for row in grid.suite.rows.values() if name in row.benchmarks}
+        rows = {row.name: row for row in grid.suite.rows.values() if name in row.benchmarks}
         known: dict[str, _Reached | None] = {}
-        for row in (grid.suite.rows[one] for one in grid.suite.rows if one in asked_for):
+        for row in rows.values():
             steps = grid.seeds(row, name)
             if runs := [one for step in steps if (one := grid.found(step))]:
                 task = task or Task(asked, "test", progress)
@@ -39,11 +39,11 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
             cells[name][row.name] = reached and _cell(reached, steps[0], grid.suite.shows)
         differences: list[dict[str, Any]] = []
         for comparison in grid.suite.comparisons:
-            if comparison.row not in asked_for:
+            if comparison.row not in rows:
                 continue
             for group, against in comparison.against.items():
                 for other in against:
-                    if other in grid.suite.rows and other not in asked_for:
+                    if other in grid.suite.rows and other not in rows:
                         continue
                     if other not in grid.suite.rows and other not in known and task:
                         known[other] = _evaluated(other, task)
