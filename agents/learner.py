@@ -16,7 +16,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 from torch import nn
 
-import recgym.agents.checkpoint as checkpoint
+import recgym.checkpoint as checkpoint
 from recgym.agent import home_of, training_data
 from recgym.agents.batches import Batch, Ends, Steps
 from recgym.agents.encoders import EncoderName

@@ -13,6 +13,7 @@ from recgym import (
     cli_evaluate,
     cli_leaderboard,
     cli_runs,
+    cli_simulator,
     cli_suite,
     cli_train,
 )
@@ -50,7 +51,7 @@ def run(words: Sequence[str]) -> None:
     verbs: dict[str, tuple[str, Command]] = {
         "data": ("logs and datasets: build them, look at them, judge them", cli_data.run)
     }
-    for module in (cli_envs, cli_train, cli_runs, cli_evaluate, cli_suite):
+    for module in (cli_envs, cli_train, cli_runs, cli_evaluate, cli_suite, cli_simulator):
         verbs |= module.COMMANDS
     verbs["leaderboard"] = ("submissions: make, check, recompute, reproduce", cli_leaderboard.run)
     chosen("recgym", verbs, words)

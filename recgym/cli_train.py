@@ -33,7 +33,7 @@ from recgym.cli_runs import draw, print_run
 from recgym.envs import ORACLES
 from recgym.errors import InvalidArgument, MissingExtra, RecGymError, UnknownName
 from recgym.evaluation.report import code_of, platform_facts
-from recgym.log import sha256_of_json
+from recgym.log import Split, sha256_of_json
 from recgym.minari_format import content_hash
 from recgym.rollouts import POLICIES
 from recgym.runs import (
@@ -94,7 +94,7 @@ def _train(words: Sequence[str]) -> None:
             f"{words[0]} --benchmark BENCHMARK` trains it where a benchmark has some."
         )
     training, agent, options, changed = _asked(words[0], kind, list(words[1:]))
-    train = _dataset(training.data)
+    train = dataset_named(training.data)
     validation = _validation(training)
     training_data(train, validation)
     folder = training.out or trainings() / _named(kind, training.data, changed)
@@ -270,7 +270,8 @@ def _say(sentence: str) -> None:
 # -------------------------------------------------------------------------------------- datasets
 
 
-def _dataset(known: str) -> MinariDataset:
+def dataset_named(known: str) -> MinariDataset:
+    """A dataset that is here, or the command that writes it."""
     there = minari.list_local_datasets()
     if known not in there:
         raise UnknownName("dataset", known, there, _maker(known))
@@ -296,15 +297,20 @@ def _validation(training: _Training) -> MinariDataset | None:
     if training.validation == "none":
         return None
     if training.validation:
-        return _dataset(training.validation)
-    namespace, name, version = parse_dataset_id(training.data)
-    known = f"{namespace}/" if namespace else ""
-    known += f"{name}-validation" + ("" if version is None else f"-v{version}")
+        return dataset_named(training.validation)
+    known = split_of(training.data, "validation")
     if known not in minari.list_local_datasets():
         _say(f"Without validation data: {known} is not here.")
         return None
     _say(f"Validated on {known}; --validation names another, or none.")
     return minari.load_dataset(known)
+
+
+def split_of(training: str, split: Split) -> str:
+    """The id of another split of a training dataset."""
+    namespace, name, version = parse_dataset_id(training)
+    known = f"{namespace}/" if namespace else ""
+    return known + f"{name}-{split}" + ("" if version is None else f"-v{version}")
 
 
 COMMANDS: dict[str, tuple[str, Command]] = {

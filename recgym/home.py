@@ -114,6 +114,13 @@ def sole_writer(path: Path, kind: str, lock: Path) -> Iterator[None]:
         yield
 
 
+def write_text(file: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    draft = file.with_name(f".{file.name}.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)
+
+
 @contextmanager
 def locked(file: Path) -> Iterator[bool]:
     """Hold a lock that dies with its process; False where another process holds it."""

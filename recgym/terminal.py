@@ -30,13 +30,22 @@ ERR = Console(stderr=True, emoji=False)
 
 
 @contextmanager
-def bars() -> Iterator[Callable[[str, float | None], None]]:
-    """A bar for every stage, on standard error, where somebody watches."""
+def bars(every: float = 30.0) -> Iterator[Callable[[str, float | None], None]]:
+    """A bar for every stage, on standard error.
+
+    Where nobody watches it is a line, no oftener than every so many seconds.
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bars:
         tasks: dict[str, Any] = {}
+        printed = time.monotonic()
 
         def show(stage: str, share: float | None) -> None:
+            nonlocal printed
+            if not ERR.is_terminal and time.monotonic() - printed >= every:
+                printed = time.monotonic()
+                done = "" if share is None else f": {share:.0%}"
+                ERR.print(f"{stage}{done}", markup=False, highlight=False, soft_wrap=True)
             if stage not in tasks:
                 for task in tasks.values():
                     bars.update(task, total=1, completed=1)

@@ -17,7 +17,7 @@ import recgym
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = {"recgym": ROOT / "recgym", "recgym.agents": ROOT / "agents"}
-for part in ("checks", "envs", "evaluation", "leaderboard", "suite"):
+for part in ("checks", "envs", "evaluation", "leaderboard", "simulator", "suite"):
     FOLDERS[f"recgym.{part}"] = ROOT / "recgym" / part
 FOLDERS["recgym.datasets"] = ROOT / "datasets" / "prepare"
 HEAVY = ("pyarrow", "ibis", "duckdb", "pandas", "torch", "transformers", "matplotlib", "pyspark")
@@ -115,10 +115,36 @@ ALLOWED = {
     },
     "recgym.suite.page": {"recgym", "recgym.pages", "recgym.suite.picture"},
     "recgym.suite.picture": {"recgym.pages", "recgym.plots"},
+    "recgym.checkpoint": set(),
+    "recgym.simulator": {
+        "recgym", "recgym.agent", "recgym.checkpoint", "recgym.envs.draws",
+        "recgym.evaluation.intervals", "recgym.home", "recgym.log", "recgym.minari_format",
+        "recgym.networks",
+        *(f"recgym.simulator.{part}" for part in (
+            "asked", "calibration", "catalogue", "feedback", "fit", "language", "measures",
+            "moments", "prompts", "rivals", "small", "store", "tokens", "truth",
+        )),
+    },
+    "recgym.simulator.asked": set(),
+    "recgym.simulator.cache": {"recgym.envs.draws", "recgym.home", "recgym.simulator.feedback"},
+    "recgym.simulator.truth": {
+        "recgym.agent", "recgym.envs.oracle", "recgym.envs.policies", "recgym.simulator.feedback",
+        "recgym.simulator.measures", "recgym.simulator.moments",
+    },
+    "recgym.simulator.page": {
+        "recgym.home", "recgym.pages", "recgym.simulator.asked", "recgym.simulator.card",
+        "recgym.simulator.picture",
+    },
+    "recgym.simulator.picture": {"recgym.plots"},
     "recgym.terminal": set(),
+    "recgym.cli_simulator": {
+        "recgym.cli_train", "recgym.home", "recgym.simulator", "recgym.simulator.asked",
+        "recgym.simulator.card", "recgym.simulator.page", "recgym.terminal",
+    },
     "recgym.cli": {
         "recgym", "recgym.cli_data", "recgym.cli_envs", "recgym.cli_evaluate",
-        "recgym.cli_leaderboard", "recgym.cli_runs", "recgym.cli_train", "recgym.terminal",
+        "recgym.cli_leaderboard", "recgym.cli_runs", "recgym.cli_simulator", "recgym.cli_train",
+        "recgym.terminal",
     },
     "recgym.cli_train": {
         "recgym", "recgym.agent", "recgym.cli_runs", "recgym.envs",
@@ -157,12 +183,13 @@ ALLOWED = {
         "recgym.reading",
     },
     "recgym.agents": {
-        "recgym.agent", "recgym.log", "recgym.minari_format", "recgym.simulator", "recgym.shop",
+        "recgym.agent", "recgym.checkpoint", "recgym.log", "recgym.minari_format",
+        "recgym.simulator", "recgym.shop",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
         "recgym.networks", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it
         *(f"recgym.agents.{shared}" for shared in (
-            "batches", "checkpoint", "encoders", "heads", "learner", "recommender", "validation",
+            "batches", "encoders", "heads", "learner", "recommender", "validation",
             "warmup",
         )),
         "recgym.agents.snqn", "recgym.agents.sqn",

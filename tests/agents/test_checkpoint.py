@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from recgym.agent import load_agent
-from recgym.agents import checkpoint
+from recgym import checkpoint
 from recgym.errors import InvalidArgument
 from recgym.rollouts import collect
 from recgym.runs import Run

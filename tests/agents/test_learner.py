@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recgym.agent import load_agent, made
-from recgym.agents import checkpoint
+from recgym import checkpoint
 from recgym.agents.batches import Steps
 from recgym.checks import check_agent
 from recgym.errors import Diverged, InvalidArgument, RecGymError

@@ -20,12 +20,7 @@ States = Mapping[str, Mapping[str, torch.Tensor]]  # of networks and optimizers,
 
 def write(file: Path, states: States, about: Mapping[str, Any]) -> None:
     """Write tensors, and JSON beside them."""
-    tensors = {
-        f"{state}/{name}": tensor.detach().cpu().clone()  # none shares memory
-        for state, named in states.items()
-        for name, tensor in named.items()
-    }
-    text = json.dumps(about)
+    tensors, text = _flat(states), json.dumps(about)
     draft = file.with_name(f".{file.name}.part")
     save_file(tensors, draft, {"about": text, "sha256": _sha256(tensors, text)})
     with draft.open("rb") as written:
@@ -53,6 +48,11 @@ def read(file: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]
     return states, json.loads(said["about"])
 
 
+def sha256_of(states: States, about: Mapping[str, Any]) -> str:
+    """One hash of tensors, and of JSON beside them."""
+    return _sha256(_flat(states), json.dumps(about, sort_keys=True))
+
+
 def of_optimizer(optimizer: Optimizer) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """Its moments, and the settings of its groups."""
     state = optimizer.state_dict()
@@ -73,6 +73,14 @@ def to_optimizer(
         place, _, key = name.partition("/")
         state.setdefault(int(place), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _flat(states: States) -> dict[str, torch.Tensor]:
+    return {
+        f"{state}/{name}": tensor.detach().cpu().clone()  # none shares memory
+        for state, named in states.items()
+        for name, tensor in named.items()
+    }
 
 
 def _sha256(tensors: Mapping[str, torch.Tensor], about: str) -> str:

@@ -1,0 +1,1 @@
+"""A language model as the user: what it says of items, and how far to trust it."""
