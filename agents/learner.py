@@ -178,11 +178,6 @@ class Learner(NetworkAgent):
         """What the best weights are kept of: all networks."""
         return self._all
 
-    @property
-    def validated(self) -> bool:
-        """Are there validation data?"""
-        return self._asked is not None
-
     def say(self, sentence: str) -> None:
         """Tell whoever trains."""
         self._run.say(sentence)

@@ -12,7 +12,7 @@ from recgym.agents.learner import Learner
 class WarmedUp(Learner):
     """A learner whose second phase begins with the weights of the first and an Adam anew."""
 
-    warmup_steps: int = 0  # of the first phase; 0: until validation stalls (half, where none is)
+    warmup_steps: int = 0  # of the first phase; 0: until validation stalls, at most half of all
     second_learning_rate: float = 0.001  # of Adam in the second phase
 
     from_zero: ClassVar[frozenset[str]] = Learner.from_zero | {"warmup_steps"}
@@ -25,8 +25,7 @@ class WarmedUp(Learner):
     @property
     def planned(self) -> int:
         """Steps of the first phase, at most."""
-        stalls = self.validated and self.patience
-        return self.warmup_steps or (self.steps if stalls else self.steps // 2)
+        return self.warmup_steps or self.steps // 2
 
     def renewed(self) -> float | None:
         if self.warm or not ("stalled" in self.memory or self.at >= self.planned):
@@ -49,10 +48,6 @@ class Refined(WarmedUp):
 
     The first network is what both are of, and its best weights are all that the second takes over.
     """
-
-    @property
-    def planned(self) -> int:
-        return self.warmup_steps or self.steps // 2
 
     @property
     def chosen(self) -> nn.Module:

@@ -220,6 +220,13 @@ def test_without_validation_the_first_phase_is_half_of_the_training():
     assert training.memory == {"warm since": 10}
 
 
+def test_where_validation_never_stalls_the_first_phase_is_half_of_the_training():
+    options = SMALL | {"validate_every": 5, "patience": 100, "steps": 20}
+    training = in_training(SA2C(**options), shop(), shop("validation", split="validation"))
+    advanced(training, 20)
+    assert training.memory == {"warm since": 10}
+
+
 def test_the_first_phase_ends_where_validation_stalls_and_goes_on_from_the_best():
     options = SMALL | {"validate_every": 5, "patience": 2, "learning_rate": 0.05, "steps": 500}
     training = in_training(SA2C(**options), shop(), shop("validation", split="validation"))
