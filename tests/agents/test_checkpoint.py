@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recgym.agent import load_agent
 from recgym import checkpoint
+from recgym.agent import load_agent
 from recgym.errors import InvalidArgument
 from recgym.rollouts import collect
 from recgym.runs import Run

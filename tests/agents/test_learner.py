@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from recgym.agent import load_agent, made
 from recgym import checkpoint
+from recgym.agent import load_agent, made
 from recgym.agents.batches import Steps
 from recgym.checks import check_agent
 from recgym.errors import Diverged, InvalidArgument, RecGymError
