@@ -136,8 +136,9 @@ def test_each_encoder_learns_a_chain_and_values_beside_it_do_not_harm(
 
     alone = found("supervised", steps)
     assert abs(alone - best) < 0.02
-    for name in ("sqn", "snqn", "sa2c"):  # of two copies, each learns half of the time
-        assert found(name, 2 * steps) > alone - 0.02, name
+    # Of two copies, each learns half of the time; and half-way, SA2C begins anew with a lower rate.
+    for name, times in (("sqn", 2), ("snqn", 2), ("sa2c", 4)):
+        assert found(name, times * steps) > alone - 0.02, name
 
 
 @pytest.mark.long
