@@ -16,7 +16,7 @@ from tyro.conf import Positional
 
 from recgym.agent import agent_names
 from recgym.checks import check_agent, check_dataset, check_env, check_vector_env
-from recgym.envs import ORACLES, REPLAYS
+from recgym.envs import ORACLES, REPLAYS, SIMULATED
 from recgym.envs.batch import SingleEnv
 from recgym.envs.frozen import frozen, normalised
 from recgym.envs.oracle import OracleEnv
@@ -24,7 +24,7 @@ from recgym.envs.policies import reference_policies
 from recgym.envs.replay import Replay
 from recgym.errors import InvalidArgument, RecGymError, UnknownName
 from recgym.export import exact_scores
-from recgym.home import log_names
+from recgym.home import home, log_names
 from recgym.terminal import ERR, OUT, Command, bars, command, plain
 
 Chooser = Callable[[Any, dict[str, Any]], int | None]  # None: no more
@@ -43,8 +43,10 @@ def _envs(options: _Envs) -> None:
         progress("looking at logs", None)
         oracles = [_oracle(f"recgym/{name}-v0", about) for name, (about, _) in ORACLES.items()]
         replays = [_replay(f"recgym/{data}Replay-v0", log) for data, (log, _) in REPLAYS.items()]
+        simulated = [_simulated(f"recgym/{data}LLM-v0", dataset)
+                     for data, (_, dataset) in SIMULATED.items()]  # fmt: skip
     if options.json:
-        print(json.dumps(oracles + replays, indent=1))
+        print(json.dumps(oracles + replays + simulated, indent=1))
         return
     _print_envs(
         "Users whose every answer is known",
@@ -59,12 +61,17 @@ def _envs(options: _Envs) -> None:
          if one["scores"] else (one["id"], one["data"], "—", "", "")
          for one in replays],
     )  # fmt: skip
+    _print_envs(
+        "Users that a language model answers for, once it is fitted",
+        ("environment", "data", "fitted"),
+        [(one["id"], one["data"], "yes" if one["fitted"] else "—") for one in simulated],
+    )
     OUT.print(
         "Observations are a Box of the last 25 items and how each was answered (replay: of the "
         "last 10 items consumed), actions Discrete(items): one item.\n"
         "Scores are mean returns; of replays, in the test split. —: no such log yet; "
         "gymnasium.make names the command that builds it. recgym/Replay-v0 replays any other "
-        "(log=NAME).",
+        "(log=NAME), recgym/LLM-v0 asks any other simulator (simulator=NAME).",
         highlight=False,
     )
 
@@ -126,6 +133,20 @@ def _replay(env_id: str, name: str) -> dict[str, Any]:
         "action_space": str(env.action_space),
         "items": replay.n_items,
         "scores": dict(zip(("random", "logged"), scores, strict=True)),
+    }
+
+
+def _simulated(env_id: str, dataset: str) -> dict[str, Any]:
+    name = gymnasium.spec(env_id).kwargs["simulator"]
+    folder = home() / "simulators" / f"{name}-training"
+    return {
+        "id": env_id,
+        "data": dataset,
+        "question": "What would a language model take, in the place of a user?",
+        "build": f"recgym simulator fit --data {dataset}",
+        "simulator": name,
+        "fitted": (folder / "simulator.safetensors").exists(),
+        "scores": {},
     }
 
 

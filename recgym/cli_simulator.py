@@ -1,4 +1,4 @@
-"""`recgym simulator fit | list | card`: language models as users, and how far to trust them."""
+"""`recgym simulator fit | list | card | export`: language models as users."""
 
 import json
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from recgym.cli_train import dataset_named, split_of
 from recgym.errors import InvalidArgument, MissingExtra
 from recgym.home import home
+from recgym.log import Split
 from recgym.simulator.asked import PAPER, ROLES, Asked, Role
 from recgym.terminal import ERR, OUT, Command, bars, chosen, command, plain
 
@@ -26,6 +27,8 @@ def _simulator(words: Sequence[str]) -> None:
         "list": ("the simulators that are there", command(_list, "recgym simulator")),
         "card": ("how far to trust one, measured on users that it has never seen",
                  command(_card, "recgym simulator")),
+        "export": ("logged sessions with what it says of them, as Minari datasets",
+                   command(_export, "recgym simulator")),
     }  # fmt: skip
     chosen("recgym simulator", verbs, words)
 
@@ -139,18 +142,54 @@ def _card(options: _Card) -> None:
     from recgym.simulator.card import Card
     from recgym.simulator.page import write_card
 
-    names = [f"{options.name}-{role}" for role in ROLES]
-    if names[0] not in store.simulators():
-        names = [options.name, options.name.removesuffix("-training") + "-scoring"]
-    known = store.about(names[0])["dataset"]
+    name = _whole_name(store, options.name)
+    scoring = name.removesuffix("-training") + "-scoring"
+    known = store.about(name)["dataset"]
     datasets = dataset_named(known), dataset_named(split_of(known, "test"))
     with bars() as progress:
-        card = Card(names[0], *datasets, options.seeds, options.moments, progress, _say)
-        scoring = names[1] if names[1] in store.simulators() else ""
+        card = Card(name, *datasets, options.seeds, options.moments, progress, _say)
+        scoring = scoring if scoring in store.simulators() else ""
         content = card.made(scoring, options.models, options.fits)
-    folder = options.out or store.simulator_path(names[0])
+    folder = options.out or store.simulator_path(name)
     write_card(content, folder)
     OUT.print(f"{folder / 'card.md'}", highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Export:
+    """Logged sessions with what a simulator says of them, as Minari datasets.
+
+    States, rewards and those of items that were not taken stand in the infos, so that whoever
+    learns from them needs no language model. What was answered once is not asked again.
+    """
+
+    name: Positional[str]  # of a simulator, with or without its role
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    policy: str = "llm"  # of the ids: recgym/DATA/POLICY-v0
+    negatives: int = 10  # items beside each that was taken
+    replace: bool = False  # write datasets that exist anew
+
+
+def _export(options: _Export) -> None:
+    store = _needed()
+    from recgym.simulator.export import with_simulator
+
+    name = _whole_name(store, options.name)
+    known = store.about(name)["dataset"]
+    parts = {split: dataset_named(known if split == "train" else split_of(known, split))
+             for split in options.splits}  # fmt: skip
+    for split, dataset in parts.items():
+        with bars() as progress:
+            made = with_simulator(
+                dataset, name, split, options.policy, options.negatives, options.replace,
+                progress, _say,
+            )  # fmt: skip
+        OUT.print(f"{made.id}: {made.total_episodes:,} sessions", highlight=False)
+
+
+def _whole_name(store: Any, name: str) -> str:
+    """That of the simulator that trains agents, unless a role is named."""
+    return name if name in store.simulators() else f"{name}-training"
 
 
 def _needed() -> Any:

@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnasium
 import pytest
 
 import recgym
-from recgym.envs import ORACLES, REPLAYS
+from recgym.envs import ORACLES, REPLAYS, SIMULATED
 
 
 def recgym_says(*words, typed="", folder=None, fails=False):
@@ -29,9 +30,9 @@ def test_all_environments_are_listed_with_what_they_need_and_bring():
     rows = {row["id"]: row for row in json.loads(recgym_says("envs", "--json")[0])}
     assert rows.keys() == {
         name for name in gymnasium.registry
-        if name.startswith("recgym/") and name != "recgym/Replay-v0"
+        if name.startswith("recgym/") and name not in ("recgym/Replay-v0", "recgym/LLM-v0")
     }  # fmt: skip
-    assert len(rows) == len(ORACLES) + len(REPLAYS)
+    assert len(rows) == len(ORACLES) + len(REPLAYS) + len(SIMULATED)
     boredom, demo = rows["recgym/OracleBoredom-v0"], rows["recgym/DemoReplay-v0"]
     assert (
         boredom["scores"]["random"] < boredom["scores"]["observer"] < boredom["scores"]["planner"]
@@ -45,12 +46,21 @@ def test_all_environments_are_listed_with_what_they_need_and_bring():
     assert "Discrete(300)" in demo["action_space"]
     missing = rows["recgym/MovieLens25MReplay-v0"]
     assert not missing["scores"] and "ml-25m.zip" in missing["build"]
+    simulated = rows["recgym/OracleBoredomLLM-v0"]
+    assert not simulated["fitted"] and simulated["simulator"] == "oracle-boredom-mixed-recgym-small"
+    assert simulated["build"] == "recgym simulator fit --data recgym/oracle-boredom/mixed-v0"
+    kept = Path(os.environ["RECGYM_HOME"]) / "simulators" / f"{simulated['simulator']}-training"
+    kept.mkdir(parents=True)
+    (kept / "simulator.safetensors").touch()
+    rows = {row["id"]: row for row in json.loads(recgym_says("envs", "--json")[0])}
+    assert rows["recgym/OracleBoredomLLM-v0"]["fitted"]
 
 
 def test_the_list_fits_a_terminal():
     printed, _ = recgym_says("envs")
     assert max(map(len, printed.splitlines())) <= 80
-    for name in (*ORACLES, *(f"{data}Replay" for data in REPLAYS)):
+    names = [*(f"{data}Replay" for data in REPLAYS), *(f"{data}LLM" for data in SIMULATED)]
+    for name in (*ORACLES, *names):
         assert f"recgym/{name}-v0" in printed
     assert "…" not in printed
 

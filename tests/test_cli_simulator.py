@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -156,8 +157,9 @@ def test_ctrl_c_leaves_nothing_half_made_and_the_command_goes_on(capsys, model):
              "--tokens.iterations", "2", "--name", "long")  # fmt: skip
     folder = home() / "simulators" / "long-training"
     env = os.environ | {"OMP_NUM_THREADS": "1"}
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell's & ignores
     with subprocess.Popen(
-        command("fit", *words), env=env, stderr=subprocess.PIPE, text=True
+        command("fit", *words), env=env, stderr=subprocess.PIPE, text=True, preexec_fn=heeding
     ) as begun:
         while not (folder / "request.safetensors").exists():
             assert begun.poll() is None, begun.stderr.read()

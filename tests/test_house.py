@@ -53,6 +53,9 @@ ALLOWED = {
         "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies", "recgym.episodes",
         "recgym.home",
         "recgym.log",
+        *(f"recgym.simulator.{part}" for part in (
+            "cache", "calibration", "catalogue", "moments", "store",
+        )),
     },
     "recgym.episodes": {"recgym.log"},
     "recgym.buffers": {"recgym.episodes"},
@@ -136,10 +139,16 @@ ALLOWED = {
         "recgym.simulator.picture",
     },
     "recgym.simulator.picture": {"recgym.plots"},
+    "recgym.simulator.export": {
+        "recgym.agent", "recgym.episodes", "recgym.export", "recgym.home", "recgym.log",
+        "recgym.minari_format", "recgym.simulator.cache", "recgym.simulator.feedback",
+        "recgym.simulator.moments", "recgym.simulator.store",
+    },
     "recgym.terminal": set(),
     "recgym.cli_simulator": {
-        "recgym.cli_train", "recgym.home", "recgym.simulator", "recgym.simulator.asked",
-        "recgym.simulator.card", "recgym.simulator.page", "recgym.terminal",
+        "recgym.cli_train", "recgym.home", "recgym.log", "recgym.simulator",
+        "recgym.simulator.asked", "recgym.simulator.card", "recgym.simulator.export",
+        "recgym.simulator.page", "recgym.terminal",
     },
     "recgym.cli": {
         "recgym", "recgym.cli_data", "recgym.cli_envs", "recgym.cli_evaluate",

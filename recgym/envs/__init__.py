@@ -33,6 +33,12 @@ ORACLES: dict[str, tuple[str, dict[str, object]]] = {
         {"drift": 0.2},
     ),
 }
+# data -> the simulator of that name, and the dataset that it is fitted to
+SIMULATED = {data: (log, f"recgym/{log}/logged-v0") for data, (log, _) in REPLAYS.items()} | {
+    "OracleStatic": ("oracle-static-mixed", "recgym/oracle-static/mixed-v0"),
+    "OracleBoredom": ("oracle-boredom-mixed", "recgym/oracle-boredom/mixed-v0"),
+    "OracleDrift": ("oracle-drift-mixed", "recgym/oracle-drift/mixed-v0"),
+}
 
 
 def _register(name: str, module: str, classes: str, **kwargs: object) -> None:
@@ -52,3 +58,6 @@ for data, (log, words) in REPLAYS.items():
     _register(f"{data}Replay", "replay", "Replay", log=log, build=command)
 for name, (_, parameters) in ORACLES.items():
     _register(name, "oracle", "Oracle", **parameters)
+_register("LLM", "simulator", "Simulator")
+for data, (name, _) in SIMULATED.items():
+    _register(f"{data}LLM", "simulator", "Simulator", simulator=f"{name}-recgym-small")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # it needs torch, which a machine without the model may lack
 Keys = NDArray[np.uint64]
 Ask = Callable[["Feedback", "Histories", NDArray[Any]], NDArray[Any]]  # the last: (n, several)
 Say = Callable[[str], None]
+ANSWERS = ".answers"  # the folder, below those of simulators, where commands keep what they said
 _VERSION, _MANIFEST = 1, "manifest.json"
 _FIELDS = ("version", "simulator", "n_items", "width")
 _MANY = 16  # files of a kind that nobody writes any more: more than these become one

@@ -109,6 +109,29 @@ class Moments:
         return (self.taken[self.sessions[:, None], items // 8] & _bit(items)) > 0
 
 
+def takings(dataset: MinariDataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What each user took, one after the other, and where those of each begin; some took nothing.
+
+    What stands in the first history comes first; sessions without any item are left out.
+    """
+    view = View.of(dataset)
+    items, lengths = [], []
+    for part in runs_of(dataset, dataset.episode_indices):
+        episodes = np.repeat(np.arange(len(part.lengths)), part.lengths)
+        firsts = np.cumsum(part.lengths + 1) - (part.lengths + 1)
+        before = view.consumed(part.observations(dataset.observation_space)[firsts])
+        rows, columns = np.nonzero(before != view.n_items)
+        rewarded = part.at_steps("rewards") > 0
+        who = np.concatenate([rows, episodes[rewarded]])
+        took = np.concatenate(
+            [before[rows, columns], part.actions(dataset.action_space)[rewarded]]
+        )  # fmt: skip
+        items.append(took[who.argsort(kind="stable")].astype(np.int64))
+        lengths.append(np.bincount(who, minlength=len(part.lengths)))
+    counts = np.concatenate(lengths)
+    return np.concatenate(items), np.concatenate([[0], np.cumsum(counts[counts > 0])])
+
+
 def _bit(items: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Where an item stands in its byte."""
     return (128 >> (items % 8)).astype(np.uint8)

@@ -1,0 +1,138 @@
+"""Logged sessions with what a simulator says of them: who learns from these needs no model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import minari
+import numpy as np
+from minari.dataset.minari_dataset import MinariDataset, parse_dataset_id
+from numpy.typing import NDArray
+
+from recgym.agent import View
+from recgym.episodes import Episodes
+from recgym.errors import InvalidArgument
+from recgym.export import dataset_id, made_here, new_storage, writing_dataset
+from recgym.home import home
+from recgym.log import Split
+from recgym.minari_format import content_hash, runs_of
+from recgym.simulator.cache import ANSWERS, Cached
+from recgym.simulator.feedback import Feedback
+from recgym.simulator.moments import HISTORY, last_taken
+from recgym.simulator.store import Progress, Simulator, simulator_path
+
+CARD = "card.json"
+_BLOCK = 2048  # states asked about at once
+_OTHERWISE = {"combined_datasets"}  # what sessions say of themselves, and these do not
+
+
+def with_simulator(
+    dataset: MinariDataset,
+    name: str,
+    split: Split,
+    policy: str = "llm",
+    negatives: int = 10,
+    overwrite: bool = False,
+    progress: Progress = lambda stage, share: None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> MinariDataset:
+    """Write `recgym/<data>/llm-v0`: the sessions, with states and rewards in the infos.
+
+    `infos/state` is of every state; after each action, `infos/reward` is what it is worth, and
+    `infos/negatives` and `infos/negative_rewards` are other items, drawn, and what those are worth.
+    Rewards are raw: their scale stands in the metadata.
+    """
+    if negatives < 1:
+        raise InvalidArgument(f"negatives is a whole number from 1 on: found {negatives}.")
+    user = Simulator.load(name)
+    user.fits(dataset)
+    user.say = say
+    kept = Cached(user, home() / "simulators" / ANSWERS, say=say)
+    known = dataset_id(_data_of(dataset), policy, split)
+    about = _about(dataset, name, user, known, negatives)
+    done = 0
+
+    def show(begin: int, size: int, share: float) -> None:
+        progress(f"asking for {known}", (begin + share * size) / len(dataset))
+
+    with writing_dataset(known, overwrite) as folder:
+        storage = new_storage(
+            folder, dataset.observation_space, dataset.action_space, dataset.env_spec, "recgym"
+        )
+        said = dataset.storage.metadata
+        kept_too = {key: said[key] for key in said.keys() - storage.metadata.keys() - _OTHERWISE}
+        storage.update_metadata(kept_too | about)
+        rng = np.random.default_rng(0)
+        for part in runs_of(dataset, dataset.episode_indices):
+            told = _told(kept, dataset, part, negatives, rng, partial(show, done, len(part)))
+            storage.append(replace(part, states=part.states | told))
+            done += len(part)
+    return minari.load_dataset(known)
+
+
+def _told(
+    user: Feedback,
+    dataset: MinariDataset,
+    part: Episodes,
+    negatives: int,
+    rng: np.random.Generator,
+    progress: Callable[[float], None],
+) -> dict[str, NDArray[Any]]:
+    """The state columns that a simulator adds."""
+    view = View.of(dataset)
+    seen = view.consumed(part.observations(dataset.observation_space))
+    histories = last_taken(seen, view.n_items, HISTORY)
+    states, steps = len(histories), int(part.lengths.sum())
+    before = np.arange(steps) + np.repeat(np.arange(len(part)), part.lengths)
+    actions = part.actions(dataset.action_space).astype(np.int64)
+    others = rng.integers(view.n_items - 1, size=(steps, negatives))
+    others += others >= actions[:, None]
+    found = {
+        "infos/state": np.zeros((states, user.width), np.float32),
+        "infos/reward": np.full(states, np.nan, np.float32),
+        "infos/negatives": np.full((states, negatives), view.n_items, np.int32),
+        "infos/negative_rewards": np.full((states, negatives), np.nan, np.float32),
+    }
+    for first in range(0, states, _BLOCK):
+        some = slice(first, first + _BLOCK)
+        found["infos/state"][some] = user.states(histories[some])
+        progress(0.2 * min(first + _BLOCK, states) / states)
+    for first in range(0, steps, _BLOCK):
+        rows = np.arange(first, min(first + _BLOCK, steps))
+        asked = np.concatenate([actions[rows, None], others[rows]], 1)
+        worth = user.rewards(histories[before[rows]], asked)
+        found["infos/reward"][before[rows] + 1] = worth[:, 0]
+        found["infos/negatives"][before[rows] + 1] = others[rows]
+        found["infos/negative_rewards"][before[rows] + 1] = worth[:, 1:]
+        progress(0.2 + 0.8 * (rows[-1] + 1) / steps)
+    return found
+
+
+def _data_of(dataset: MinariDataset) -> str:
+    """What stands between recgym and the policy in a dataset's id."""
+    namespace, _, _ = parse_dataset_id(dataset.id)
+    return "/".join((namespace or "").split("/")[1:]) or "data"
+
+
+def _about(
+    dataset: MinariDataset, name: str, user: Simulator, known: str, negatives: int
+) -> dict[str, Any]:
+    """What the dataset says of itself beside what the sessions say: the simulator, and its card."""
+    folder = simulator_path(name)
+    card = Path(folder) / CARD
+    said = dataset.storage.metadata
+    return made_here() | {
+        "dataset_id": known,
+        "algorithm_name": f"{said.get('algorithm_name', 'logged')}, answered by {folder.name}",
+        "description": f"{said.get('description', '')} With states and rewards of the simulator "
+        f"{folder.name} in the infos.",
+        "simulator": {
+            "name": folder.name, "sha256": user.sha256, "model": Path(user.language.name).name,
+            "scale": asdict(user.scale), "negatives": negatives, "of": dataset.id,
+            "content": content_hash(dataset),
+        },
+        "card": json.loads(card.read_bytes()) if card.exists() else None,
+    }  # fmt: skip

@@ -1,0 +1,339 @@
+"""Users that a language model answers for: what they take, when they leave, what is seen."""
+
+import copy
+
+import gymnasium
+import minari
+import numpy as np
+import pytest
+
+import recgym
+from recgym.agent import View
+from recgym.cli import run
+from recgym.envs import simulator as environment
+from recgym.envs.draws import keys_of, origins_of, uniforms
+from recgym.errors import InvalidArgument, UnknownName
+from recgym.rollouts import collect
+from recgym.simulator.asked import Asked, Fit, Tokenization
+from recgym.simulator.export import with_simulator
+from recgym.simulator.moments import last_taken, takings
+from recgym.simulator.store import Simulator, fit_simulator
+
+from ..agents.worlds import logged
+from ..training import SMALL
+from .conftest import made
+
+ID, DATA = "recgym/LLM-v0", "recgym/w/mixed-v0"
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory, tokenizer, one_thread):
+    """Users of an oracle, and a simulator of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        found = {name: tmp_path_factory.mktemp(name) for name in ("home", "minari", "models")}
+        patch.setenv("RECGYM_HOME", str(found["home"]))
+        patch.setenv("MINARI_DATASETS_PATH", str(found["minari"]))
+        collect("recgym/OracleBoredom-v0", "mixed", sessions=200, name="w", **SMALL)
+        language = made("llama", tokenizer)
+        language.model.save_pretrained(found["models"] / "tiny")
+        tokenizer.save_pretrained(found["models"] / "tiny")
+        fit = Fit(share=0.4, epochs=1, batches=4, batch_size=8, learning_rate=0.05)
+        asked = Asked(str(found["models"] / "tiny"), fit=fit, base_rate=0.3,
+                      tokens=Tokenization(iterations=2))  # fmt: skip
+        fit_simulator(minari.load_dataset(DATA), asked, found["home"] / "simulators" / "w-training")
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def at_home(homes, monkeypatch):
+    """Environments load once only what the home of a test has."""
+    monkeypatch.setenv("RECGYM_HOME", str(homes["home"]))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(homes["minari"]))
+    for kept in (environment._asked, environment._sessions):
+        kept.cache_clear()
+
+
+def one(**options):
+    return gymnasium.make(ID, simulator="w", **options)
+
+
+def many(count, **options):
+    return gymnasium.make_vec(
+        ID, count, vectorization_mode="vector_entry_point", simulator="w", **options
+    )
+
+
+def walked(env, actions, seed=3):
+    """Everything that is seen on the way, until the episode is over."""
+    found = [env.reset(seed=seed)]
+    for action in actions:
+        found.append(env.step(action))
+        if found[-1][2] or found[-1][3]:
+            break
+    return found
+
+
+# -------------------------------------------------------------------------------------- the rules
+
+
+@pytest.mark.parametrize("accept", ["probability", "threshold", "log"])
+@pytest.mark.parametrize("reward", ["probability", "standardised", "raw", "accepted"])
+def test_a_session_is_that_of_a_slow_walk(accept, reward):
+    user = Simulator.load("w-training")
+    env = one(accept=accept, reward=reward, threshold=0.2, patience=3, history=4, steps=15)
+    items, offsets = takings(minari.load_dataset(DATA))
+    lengths = np.diff(offsets)
+    rng = np.random.default_rng(0)
+    for seed in range(12):
+        key = keys_of(origins_of(np.array([seed], np.uint64)), np.array([0]))
+        session = int(uniforms(key, 0)[0] * len(lengths))
+        logged_items = items[offsets[session] : offsets[session + 1]].tolist()
+        history, refused = logged_items[:1], 0
+        seen, _ = env.reset(seed=seed)
+        for step in range(1, 16):
+            assert seen.tolist() == (history[-4:] + [20] * 4)[:4]
+            follows = logged_items[len(history) : len(history) + 1] or [0]
+            action = follows[0] if rng.random() < 0.5 else int(rng.integers(20))
+            raw = user.rewards(np.array([(history[-4:] + [20] * 4)[:4]]), np.array([[action]]))
+            chance = float(user.scale.probability(raw)[0, 0])
+            standardised = float(user.scale.standardised(raw)[0, 0])
+            takes, leaves = uniforms(key, step, np.array([0, 1]))
+            accepted = {
+                "probability": takes < chance,
+                "threshold": standardised > 0.2,
+                "log": logged_items[len(history) : len(history) + 1] == [action],
+            }[accept]
+            history += [action] * bool(accepted)
+            refused = 0 if accepted else refused + 1
+            ended = np.sum(lengths == len(history)) / max(np.sum(lengths >= len(history)), 1)
+            if len(history) > lengths.max():
+                ended = 1.0  # nobody took as many
+            left = refused >= 3 or (accepted and leaves < ended)
+            seen, got, terminated, truncated, info = env.step(action)
+            wanted = {"probability": chance, "standardised": standardised,
+                      "raw": float(raw[0, 0]), "accepted": float(accepted)}[reward]  # fmt: skip
+            assert got == pytest.approx(wanted, abs=1e-5)
+            assert (terminated, truncated) == (left, step == 15 and not left)
+            assert info["accepted"] == accepted
+            assert info["probability"] == pytest.approx(chance, abs=1e-6)
+            if left:
+                break
+
+
+def test_a_batch_goes_as_single_users_do():
+    actions = np.random.default_rng(1).integers(20, size=(30, 4))
+    together = many(4, seen="both")
+    observations, _ = together.reset(seed=5)
+    alone = [one(seen="both") for _ in range(4)]
+    states = [env.reset(seed=5 + user)[0] for user, env in enumerate(alone)]
+    over = np.zeros(4, bool)
+    for row in actions:
+        np.testing.assert_array_equal(observations, states)
+        observations, rewards, terminated, truncated, _ = together.step(row)
+        for user, env in enumerate(alone):
+            if over[user]:  # in this step a batch begins anew
+                states[user], over[user] = env.reset()[0], False
+                continue
+            states[user], reward, ends, stops, _ = env.step(int(row[user]))
+            assert (reward, ends, stops) == (rewards[user], terminated[user], truncated[user])
+            over[user] = ends or stops
+
+
+def test_a_seed_gives_the_same_session_and_another_one_another():
+    actions = list(range(15))
+    first, again = walked(one(), actions), walked(one(), actions)
+    assert len(first) == len(again)
+    for before, after in zip(first, again, strict=True):
+        np.testing.assert_array_equal(before[0], after[0])
+        assert before[1:] == after[1:]
+    starts = {one().reset(seed=seed)[0][0] for seed in range(20)}
+    assert len(starts) > 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seen": "all"}, "seen is history, state, both, not 'all'"),
+        ({"accept": "never"}, "accept is probability, threshold, log, not 'never'"),
+        ({"reward": 1}, "reward is probability, standardised, raw, accepted, not 1"),
+        ({"patience": 0}, "patience is a whole number from 1 on"),
+        ({"history": 2.5}, "history is a whole number from 1 on"),
+        ({"steps": 0}, "steps is a whole number from 1 on"),
+        ({"patients": 3}, "Did you mean patience?"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, message):
+    with pytest.raises(InvalidArgument) as problem:
+        one(**options)
+    assert message in str(problem.value)
+
+
+def test_without_a_simulator_it_is_said_which_there_are():
+    with pytest.raises(InvalidArgument, match="A simulator is needed"):
+        gymnasium.make(ID)
+    with pytest.raises(UnknownName, match="Known: w-training"):
+        gymnasium.make(ID, simulator="v")
+    with pytest.raises(UnknownName, match="No dataset is named"):
+        one(data="recgym/nothing/mixed-v0")
+
+
+def test_users_of_more_items_than_the_simulator_knows_are_refused():
+    logged("more", np.random.default_rng(0).integers(30, size=(20, 5)), 30)
+    with pytest.raises(InvalidArgument, match="items from 20 on"):
+        one(data="recgym/more/logged-v0")
+
+
+# --------------------------------------------------------------------------------- what is seen
+
+
+def test_states_are_those_of_the_simulator():
+    user = Simulator.load("w-training")
+    for seen, at in (("state", 0), ("both", 10)):
+        env = one(seen=seen, accept="threshold", threshold=-9.0)
+        observation, _ = env.reset(seed=3)
+        for action in range(5):
+            history = env.unwrapped.users._window.copy()
+            assert env.observation_space.contains(observation)
+            np.testing.assert_allclose(observation[at:], user.states(history)[0], atol=1e-5)
+            assert at == 0 or observation[:at].tolist() == history[0].tolist()
+            observation, _, terminated, *_ = env.step(action)
+            if terminated:
+                break
+
+
+def test_dictionaries_hold_the_same():
+    flat, parts = one(seen="both").reset(seed=1)[0], one(seen="both", observation="dict")
+    found = parts.reset(seed=1)[0]
+    assert parts.observation_space.contains(found) and set(found) == {"history", "state"}
+    np.testing.assert_array_equal(np.concatenate([found["history"], found["state"]]), flat)
+
+
+@pytest.mark.parametrize("seen", ["history", "state", "both"])
+def test_it_keeps_the_rules_that_others_rely_on(seen):
+    recgym.check_env(one(seen=seen, accept="threshold", threshold=-0.5))
+    recgym.check_vector_env(
+        ID, simulator="w", seen=seen, accept="threshold", threshold=-0.5
+    )  # fmt: skip
+
+
+def test_a_story_is_told_in_words():
+    env = one(render_mode="ansi", patience=2, accept="threshold", threshold=9.0)
+    walked(env, [3, 4])
+    before, first, second = env.render().splitlines()
+    assert before.startswith("before: The ")
+    assert "refuses it" in first and "(p = 0." in first and second.startswith("  2  The ")
+
+
+# ------------------------------------------------------------------------------- what it costs
+
+
+def test_a_step_is_one_call_of_the_model_for_all_and_none_when_it_is_repeated(monkeypatch):
+    calls, ask = [], Simulator.rewards
+    monkeypatch.setattr(
+        Simulator, "rewards", lambda *asked: calls.append(len(asked[1])) or ask(*asked)
+    )  # fmt: skip
+    env = many(6, history=7)  # histories that no other test has
+    env.reset(seed=11)
+    for action in range(4):
+        env.step(np.full(6, action))
+    assert 1 <= len(calls) <= 4 and max(calls) > 1
+    asked = len(calls)
+    env.reset(seed=11)
+    for action in range(4):
+        env.step(np.full(6, action))
+    assert len(calls) == asked
+
+
+def test_without_its_model_it_says_what_it_said_before_and_names_what_is_missing(homes):
+    before = walked(one(steps=5), [1, 2, 3, 4, 5], seed=8)
+    folder = homes["models"] / "tiny"
+    folder.rename(homes["models"] / "aside")
+    try:
+        environment._asked.cache_clear()
+        env = one(steps=5)
+        again = walked(env, [1, 2, 3, 4, 5], seed=8)
+        assert [copy.deepcopy(part[1:]) for part in again] == [part[1:] for part in before]
+        with pytest.raises(InvalidArgument, match="lacks 1 of the rewards asked for"):
+            for seed in range(1000, 1100):
+                walked(env, range(19, 0, -1), seed=seed)
+    finally:
+        (homes["models"] / "aside").rename(folder)
+
+
+# ------------------------------------------------------------------------------- logged sessions
+
+
+def test_what_users_took_is_that_of_a_slow_count():
+    collect("recgym/OracleBoredom-v0", "mixed", sessions=40, name="x", **SMALL)
+    data = minari.load_dataset("recgym/x/mixed-v0")
+    view, wanted = View.of(data), []
+    for episode in data:
+        first = view.consumed(episode.observations[:1])[0]
+        took = [*first[first != view.n_items], *episode.actions[episode.rewards > 0]]
+        wanted += [took] if took else []
+    items, offsets = takings(data)
+    found = [items[low:high].tolist() for low, high in zip(offsets, offsets[1:], strict=False)]
+    assert found == wanted
+
+
+def test_a_dataset_holds_what_the_simulator_says_of_every_session(homes):
+    data = minari.load_dataset(DATA)
+    made = with_simulator(data, "w-training", "train", negatives=3, overwrite=True)
+    user, view = Simulator.load("w-training"), View.of(data)
+    assert made.id == "recgym/w/llm-v0" and made.total_steps == data.total_steps
+    for number in (0, 7, 150):
+        (one,), (other,) = data.iterate_episodes([number]), made.iterate_episodes([number])
+        for name in ("observations", "actions", "rewards", "terminations", "truncations"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        histories = last_taken(view.consumed(one.observations), view.n_items, 10)
+        infos = other.infos
+        np.testing.assert_allclose(infos["state"], user.states(histories), atol=1e-5)
+        others = infos["negatives"][1:]
+        assert (others != one.actions[:, None]).all() and others.max() < view.n_items
+        asked = np.concatenate([one.actions[:, None], others], 1)
+        worth = user.rewards(histories[:-1], asked)
+        np.testing.assert_allclose(infos["reward"][1:], worth[:, 0], atol=1e-5)
+        np.testing.assert_allclose(infos["negative_rewards"][1:], worth[:, 1:], atol=1e-5)
+        assert np.isnan(infos["reward"][0]) and (infos["negatives"][0] == view.n_items).all()
+        np.testing.assert_array_equal(one.infos["behaviour"], infos["behaviour"])
+
+
+def test_a_dataset_says_which_simulator_answered_and_carries_its_card(homes):
+    folder = homes["home"] / "simulators" / "w-training"
+    (folder / "card.json").write_text('{"format": 1}')
+    said = with_simulator(
+        minari.load_dataset(DATA), "w-training", "train", overwrite=True
+    ).storage.metadata  # fmt: skip
+    user = Simulator.load("w-training")
+    assert said["simulator"]["sha256"] == user.sha256
+    assert said["simulator"]["scale"] == user.about["scale"]
+    assert said["simulator"]["model"] == "tiny" and said["card"] == {"format": 1}
+    assert said["layout"] == minari.load_dataset(DATA).storage.metadata["layout"]
+
+
+def test_a_dataset_is_read_without_the_model_and_recovers_its_environment(homes):
+    with_simulator(minari.load_dataset(DATA), "w-training", "train", overwrite=True)
+    (homes["models"] / "tiny").rename(homes["models"] / "aside")
+    try:
+        made = minari.load_dataset("recgym/w/llm-v0")
+        recgym.check_dataset(made)
+        assert len(made[0].infos["state"]) == len(made[0].observations)
+        assert made.recover_environment().spec.id == "recgym/OracleBoredom-v0"
+    finally:
+        (homes["models"] / "aside").rename(homes["models"] / "tiny")
+
+
+def test_the_command_writes_the_datasets_of_all_splits(capsys, homes):
+    for split in ("validation", "test"):
+        collect("recgym/OracleBoredom-v0", "mixed", split, sessions=20, name="w", **SMALL)
+    run(["simulator", "export", "w", "--policy", "told", "--negatives", "2"])
+    said = capsys.readouterr().out
+    for known in ("told-v0: 200", "told-validation-v0: 20", "told-test-v0: 20"):
+        assert f"recgym/w/{known} sessions" in said
+    made = minari.load_dataset("recgym/w/told-test-v0")
+    assert made.storage.metadata["split"] == "test" and made[0].infos["negatives"].shape[1] == 2
+    with pytest.raises(InvalidArgument, match="exists. Use --replace"):
+        run(["simulator", "export", "w", "--policy", "told"])
+    with pytest.raises(InvalidArgument, match="negatives is a whole number from 1 on"):
+        run(["simulator", "export", "w", "--policy", "told", "--negatives", "0"])
