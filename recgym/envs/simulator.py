@@ -5,6 +5,7 @@ refused leaves no trace but impatience. After several refusals in a row a user l
 each item taken as often as logged sessions ended there.
 """
 
+import warnings
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Any, Literal, get_args
@@ -273,8 +274,9 @@ def _asked(simulator: str, role: str) -> Any:
     known = about(simulator_path(name))
     try:
         user = Simulator.load(name)
-    except (InvalidArgument, MissingExtra):
-        user = None  # what was not asked before is one sentence of the cache
+    except (InvalidArgument, MissingExtra) as why:
+        user = None
+        warnings.warn(f"{why} Until then it answers what it was asked before.", stacklevel=2)
     kept = Cached(user, home() / "simulators" / ANSWERS, known["sha256"])
     return kept, Scale(**known["scale"]), known["dataset"]
 
