@@ -25,6 +25,7 @@ from recgym.envs.batch import (
 )
 from recgym.envs.draws import uniforms
 from recgym.errors import InvalidArgument, MissingExtra, UnknownName, printable
+from recgym.home import home
 
 Seen = Literal["history", "state", "both"]
 Accept = Literal["probability", "threshold", "log"]
@@ -132,7 +133,6 @@ class SimulatedUsers:
         self.accepted = np.zeros(count, bool)
         self.probability = np.zeros(count)
         self._window = np.full((count, s.history), s.n_items, np.int32)
-        self._rows = np.arange(count)
 
     @property
     def titles(self) -> list[str]:
@@ -268,7 +268,6 @@ def _asked(simulator: str, role: str) -> Any:
         from recgym.simulator.store import Simulator, about, simulator_path, simulators
     except ImportError:
         raise MissingExtra("A simulator", "llm") from None
-    from recgym.home import home
 
     name = simulator if simulator in simulators() else f"{simulator}-{role}"
     known = about(simulator_path(name))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from recgym import checkpoint
 from recgym.errors import Diverged, MissingExtra, OutOfRoom
 from recgym.networks import drawing_from
 from recgym.simulator.asked import Fit, Likeness
@@ -168,8 +169,8 @@ class Fitting:
         """All that is needed to go on from here."""
         tensors: dict[str, torch.Tensor] = {"head": self.head.weight.data}
         tensors |= {f"adapter/{place}": values.data for place, values in enumerate(self.learns)}
-        for place, known in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{place}/{name}": values for name, values in known.items()}
+        moments, _ = checkpoint.of_optimizer(self.optimizer)
+        tensors |= {f"adam/{name}": values for name, values in moments.items()}
         copies = {name: values.clone() for name, values in tensors.items()}
         read = {"seen": self.language.seen, "padded": self.language.padded}
         return copies, {"at": self.at, **read}
@@ -179,13 +180,10 @@ class Fitting:
         for place, learned in enumerate(self.learns):
             learned.data.copy_(tensors[f"adapter/{place}"])
         self.head.weight.data.copy_(tensors["head"])
-        known: dict[int, dict[str, torch.Tensor]] = {}
-        for name, values in tensors.items():
-            if name.startswith("adam/"):
-                _, number, key = name.split("/")
-                known.setdefault(int(number), {})[key] = values.clone()
+        moments = {name.removeprefix("adam/"): values.clone()
+                   for name, values in tensors.items() if name.startswith("adam/")}  # fmt: skip
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": known, "param_groups": groups})
+        checkpoint.to_optimizer(self.optimizer, moments, groups)
         self.at = standing["at"]
         self.language.seen, self.language.padded = standing["seen"], standing["padded"]
 
