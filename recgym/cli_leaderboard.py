@@ -11,8 +11,9 @@ from tyro.conf import Positional
 from recgym.benchmarks import benchmark_named
 from recgym.errors import InvalidArgument, RecGymError
 from recgym.evaluation.tasks import Task
+from recgym.home import write_whole
 from recgym.leaderboard.render import render
-from recgym.leaderboard.submission import files_of, new, read, validate, write_whole
+from recgym.leaderboard.submission import files_of, new, read, validate
 from recgym.leaderboard.verification import TOLERANCE, recompute, reproduce
 from recgym.terminal import ERR, OUT, Command, bars, chosen, command, plain
 

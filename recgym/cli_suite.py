@@ -15,7 +15,8 @@ from recgym.agent import has_chance, load_agent
 from recgym.errors import BadSubmission, InvalidArgument
 from recgym.evaluation.intervals import may_be_listed
 from recgym.evaluation.report import write_json
-from recgym.leaderboard.submission import new, write_whole
+from recgym.home import write_whole
+from recgym.leaderboard.submission import new
 from recgym.suite.file import read_suite
 from recgym.suite.grid import Grid, State
 from recgym.suite.page import filled, picture_of

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -114,11 +115,12 @@ def sole_writer(path: Path, kind: str, lock: Path) -> Iterator[None]:
         yield
 
 
-def write_text(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
-    draft = file.with_name(f".{file.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, file)
 
 
 @contextmanager

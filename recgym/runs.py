@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from recgym.errors import Busy, InvalidArgument, UnknownName, printable
-from recgym.home import home, is_locked, locked, write_text
+from recgym.home import home, is_locked, locked
 
 METRICS, CHECKPOINT, ABOUT, AGENT = "metrics.jsonl", "checkpoint.safetensors", "run.json", "agent"
 CURVES, TENSORBOARD = "curves.png", "tensorboard"
@@ -83,7 +83,7 @@ class Run:
         self._from = step
         if (self.folder / METRICS).exists():
             lines = [json.dumps(line) for line in metrics_of(self.folder) if line["step"] <= step]
-            write_text(self.folder / METRICS, "".join(f"{line}\n" for line in lines))
+            _write(self.folder / METRICS, "".join(f"{line}\n" for line in lines))
         if step:
             self.say(f"Going on from step {step:,}.")
 
@@ -150,7 +150,7 @@ class Account:
     def write(self, folder: Path) -> None:
         """Write as JSON into the folder of the run."""
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False)
-        write_text(folder / ABOUT, text + "\n")
+        _write(folder / ABOUT, text + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Account":
@@ -280,3 +280,10 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is dict:
         kinds = [dict]
     return type(value) in kinds or (float in kinds and type(value) is int)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    draft = file.with_name(f".{file.name}.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)

@@ -136,7 +136,7 @@ ALLOWED = {
     },
     "recgym.simulator.page": {
         "recgym.home", "recgym.pages", "recgym.simulator.asked", "recgym.simulator.card",
-        "recgym.simulator.picture",
+        "recgym.simulator.picture", "recgym.simulator.store",
     },
     "recgym.simulator.picture": {"recgym.plots"},
     "recgym.simulator.export": {
@@ -163,7 +163,7 @@ ALLOWED = {
     "recgym.cli_runs": {"recgym.curves", "recgym.runs", "recgym.terminal"},
     "recgym.cli_suite": {
         "recgym.agent", "recgym.evaluation.intervals", "recgym.evaluation.report",
-        "recgym.leaderboard.submission", "recgym.suite.file", "recgym.suite.grid",
+        "recgym.home", "recgym.leaderboard.submission", "recgym.suite.file", "recgym.suite.grid",
         "recgym.suite.page", "recgym.suite.picture", "recgym.suite.results",
         "recgym.suite.runner", "recgym.terminal",
     },
@@ -174,8 +174,9 @@ ALLOWED = {
         "recgym.evaluation.tasks", "recgym.home", "recgym.terminal",
     },
     "recgym.cli_leaderboard": {
-        "recgym.benchmarks", "recgym.evaluation.tasks", "recgym.leaderboard.render",
-        "recgym.leaderboard.submission", "recgym.leaderboard.verification", "recgym.terminal",
+        "recgym.benchmarks", "recgym.evaluation.tasks", "recgym.home",
+        "recgym.leaderboard.render", "recgym.leaderboard.submission",
+        "recgym.leaderboard.verification", "recgym.terminal",
     },
     "recgym.cli_data": {
         "recgym.diagnose", "recgym.engine", "recgym.export", "recgym.home", "recgym.log",

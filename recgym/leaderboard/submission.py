@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +21,7 @@ from recgym.evaluation.intervals import LISTED, may_be_listed
 from recgym.evaluation.ranking import CUTS
 from recgym.evaluation.report import SCHEMA, Report
 from recgym.evaluation.scoring import primary_of
+from recgym.home import write_whole
 
 VERIFIED, PAGE, ESTIMATES = "verified.json", "README.md", "off-policy.json"
 _LARGEST = 200_000  # bytes
@@ -105,14 +105,6 @@ def schema_of(name: str) -> dict[str, Any]:
     """The JSON Schema of submissions, or of what was verified."""
     file = Path(__file__).with_name(f"{name}.schema.json")
     return dict(json.loads(file.read_text(encoding="utf-8")))
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, file)
 
 
 # -------------------------------------------------------------------------------- from the disk

@@ -19,14 +19,13 @@ from recgym.evaluation.predictions import Predictions
 from recgym.evaluation.report import Report, code_of, evaluate, primary_interval
 from recgym.evaluation.scoring import measured, primary_outcomes
 from recgym.evaluation.tasks import Progress, Task
-from recgym.home import home
+from recgym.home import home, write_whole
 from recgym.leaderboard.submission import (
     VERIFIED,
     Submission,
     read,
     schema_of,
     strict_json,
-    write_whole,
 )
 
 Trust = Literal["reproduced", "recomputed", "claimed"]

@@ -10,7 +10,7 @@ import numpy as np
 from minari.dataset.minari_dataset import MinariDataset
 
 from recgym.evaluation.intervals import Outcomes, interval, outcomes, paired
-from recgym.home import home, write_text
+from recgym.home import home, write_whole
 from recgym.log import sha256_of_json
 from recgym.minari_format import content_hash
 from recgym.simulator.asked import Asked
@@ -171,7 +171,7 @@ class Card:
             assert spec is not None
             found["truth"] = truth(user, spec.id, spec.kwargs)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(found))
+        write_whole(file, json.dumps(found))
         return found
 
     def _told(self, parts: Sequence[Found], fitted: Sequence[Found]) -> Found:

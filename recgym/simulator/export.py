@@ -22,9 +22,8 @@ from recgym.minari_format import content_hash, runs_of
 from recgym.simulator.cache import ANSWERS, Cached
 from recgym.simulator.feedback import Feedback
 from recgym.simulator.moments import HISTORY, last_taken
-from recgym.simulator.store import Progress, Simulator, simulator_path
+from recgym.simulator.store import CARD, Progress, Simulator, simulator_path
 
-CARD = "card.json"
 _BLOCK = 2048  # states asked about at once
 _OTHERWISE = {"combined_datasets"}  # what sessions say of themselves, and these do not
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from recgym.errors import MissingExtra
-from recgym.home import write_text
+from recgym.home import write_whole
 from recgym.pages import SURE, markdown, spread
 from recgym.simulator.asked import SMALL
 from recgym.simulator.card import FITTED
 from recgym.simulator.picture import draw_card, draw_states
+from recgym.simulator.store import CARD
 
-CARD, PICTURE, STATES = "card.json", "card.png", "states.png"
+PICTURE, STATES = "card.png", "states.png"
 RIVALS = ("popularity", "ItemKNN", "GRU")
 SHUFFLED = "its labels shuffled"
 _RIGHT = {
@@ -27,11 +28,11 @@ _RIGHT = {
 def write_card(card: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write a card as JSON, Markdown and pictures; those that need an extra may be left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CARD, json.dumps(card, indent=1) + "\n")
+    write_whole(folder / CARD, json.dumps(card, indent=1) + "\n")
     pictures: list[Path] = []
     with suppress(MissingExtra):
         pictures = [draw_card(card, folder / PICTURE), draw_states(card, folder / STATES)]
-    write_text(folder / "card.md", page(card, [file.name for file in pictures]))
+    write_whole(folder / "card.md", page(card, [file.name for file in pictures]))
     return [folder / CARD, folder / "card.md", *pictures]
 
 

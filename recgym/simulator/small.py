@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from recgym.errors import InvalidArgument
+from recgym.networks import drawing_from
 from recgym.simulator.language import quietly
 from recgym.simulator.prompts import ASKING, POSITIONS, Domain, sentence_of
 
@@ -139,8 +140,7 @@ def _trained(
     stream = torch.as_tensor(np.concatenate([np.array(one, np.int64) for one in told]))
     stream = stream.repeat(-(-(LENGTH + 1) // len(stream)))  # of very little text
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with drawing_from(seed):
         model = LlamaForCausalLM(config).train()
         optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
         for step in range(steps):

@@ -30,6 +30,7 @@ from recgym.simulator.tokens import Tokens, beginning, learn_tokens
 
 Progress = Callable[[str, float | None], None]
 WHOLE, _FIT = "simulator.safetensors", "fit.safetensors"
+CARD = "card.json"  # how far to trust it, where that was measured
 _REQUEST = "request.safetensors"  # what a folder holds the beginning of
 _LANGUAGE = "language"  # the folder of a small model
 _HELD = 0.1  # share of the users of a fit by which its rewards are calibrated
