@@ -15,6 +15,7 @@ AGENTS = {
     "sac": "recgym.agents.sac:SAC",
     "snqn": "recgym.agents.snqn:SNQN",
     "sa2c": "recgym.agents.sa2c:SA2C",
+    "lea": "recgym.agents.lea:LEA",
     "sqn-hist": "recgym.agents.proxies:Hist",
     "sqn-fut": "recgym.agents.proxies:Fut",
     "sqn-cat": "recgym.agents.proxies:Cat",

@@ -23,12 +23,14 @@ class Seen(NamedTuple):
     items: torch.Tensor  # (batch, length): oldest first, right-padded with the number of items
     lengths: torch.Tensor  # (batch,): how many count; one, if there is nothing but pads
     answers: torch.Tensor | None  # (batch, length): how the items were answered, where it is seen
+    told: torch.Tensor | None = None  # (batch, width): what a simulator makes of them, where asked
 
 
 @dataclass(frozen=True)
 class Batch:
     """Some steps: what was seen, what was done, what came of it."""
 
+    rows: NDArray[np.int64]  # (batch,): which steps
     seen: Seen
     actions: torch.Tensor  # (batch,)
     rewards: torch.Tensor  # (batch,)
@@ -59,9 +61,12 @@ class Chunks(NamedTuple):
 class Steps:
     """All steps of a dataset, its windows in the form in which observations show them."""
 
-    def __init__(self, dataset: MinariDataset, ends: Ends = "terminated") -> None:
+    def __init__(
+        self, dataset: MinariDataset, ends: Ends = "terminated", infos: tuple[str, ...] = ()
+    ) -> None:
         """Read them, and hold them against what the dataset says of itself."""
         self.view = view = _view(dataset)
+        self.dataset = dataset
         observed, acted = dataset.observation_space, dataset.action_space
         parts = list(runs_of(dataset, dataset.episode_indices)) if len(dataset) else []
         lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
@@ -101,6 +106,8 @@ class Steps:
         terminated = np.concatenate([part.at_steps("terminations") for part in parts])
         self.over = self.last if ends == "both" else terminated
         self.behaviours = self._behaviours(parts)
+        self.infos = {name: _info(dataset, parts, name) for name in infos}  # of each state
+        self.told = self.infos.get("state")  # (states, width): what a simulator makes of them
 
     def __len__(self) -> int:
         """How many there are."""
@@ -136,6 +143,7 @@ class Steps:
 
         whole, last = torch.long, self.last[rows]
         return Batch(
+            rows,
             self.seen(self.states[rows], device),
             tensor(self.actions[rows], whole),
             tensor(self.rewards[rows]),
@@ -156,7 +164,10 @@ class Steps:
         answers = None
         if self.answers is not None:
             answers = torch.as_tensor(self.answers[states]).to(device, torch.long)
-        return seen_of(items, answers, self.n_items)
+        seen = seen_of(items, answers, self.n_items)
+        if self.told is None:
+            return seen
+        return seen._replace(told=torch.as_tensor(self.told[states]).to(device))
 
     @cached_property
     def moves(self) -> NDArray[np.int64]:
@@ -227,6 +238,16 @@ class Chunked:
 def seen_of(items: torch.Tensor, answers: torch.Tensor | None, pad: int) -> Seen:
     """What encoders are called with."""
     return Seen(items, (items != pad).sum(1).clamp(min=1), answers)
+
+
+def _info(dataset: MinariDataset, parts: list[Any], name: str) -> NDArray[Any]:
+    """What the infos of a dataset say of each state."""
+    if not all(f"infos/{name}" in part.states for part in parts):
+        raise InvalidArgument(
+            f"{dataset.id} has no '{name}' in its infos, which a simulator adds: train on what "
+            "`recgym simulator export` writes."
+        )
+    return np.concatenate([part.at_states(f"infos/{name}") for part in parts])
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[np.int32]:

@@ -131,6 +131,11 @@ class Learner(NetworkAgent):
         return True
 
     @property
+    def infos(self) -> tuple[str, ...]:
+        """What is read of the infos of the dataset."""
+        return ()
+
+    @property
     def recommending(self) -> str:
         """The head that recommends."""
         return self.heads[0]
@@ -182,6 +187,10 @@ class Learner(NetworkAgent):
         """Tell whoever trains."""
         self._run.say(sentence)
 
+    def show(self, said: str) -> None:
+        """Tell how far work between two steps is."""
+        self._run.progress(self.at / self.steps, said)
+
     def restore(self) -> None:
         """Go back to the weights that were best on the validation data."""
         self.chosen.load_state_dict(self._best)
@@ -194,7 +203,7 @@ class Learner(NetworkAgent):
     # ------------------------------------------------------------------------------- the loop
 
     def _train(self, train: MinariDataset, validation: MinariDataset | None, run: Run) -> None:
-        self.data, self.on = Steps(train, self.ends), torch.device(self.device)
+        self.data, self.on = Steps(train, self.ends, self.infos), torch.device(self.device)
         self._run, self._asked = run, None
         if validation is not None:
             self._asked = Validation(Steps(validation), self.on)
@@ -217,6 +226,7 @@ class Learner(NetworkAgent):
         self._renew(self.learning_rate)
         self.at: int = 0  # batches that were learned from
         self.memory: dict[str, Any] = {}  # what else a child has to know to go on, as JSON
+        self.found: dict[str, torch.Tensor] = {}  # and as tensors
         self._over: bool = False
         self.forget_best()
         self._sums: dict[str, list[float]] = {}  # of losses since the last line; of how many steps
@@ -301,7 +311,8 @@ class Learner(NetworkAgent):
         self._check_weights()
         if (file := self._run.checkpoint) is None:
             return
-        states, settings = {"networks": self._all.state_dict(), "best": self._best}, {}
+        settings: dict[str, Any] = {}
+        states = {"networks": self._all.state_dict(), "best": self._best, "found": self.found}
         for which, optimizer in enumerate(self._optimizers):
             name = f"adam-{which}"
             states[name], settings[name] = checkpoint.of_optimizer(optimizer)
@@ -327,7 +338,7 @@ class Learner(NetworkAgent):
                         "another folder."
                     )
             self._all.load_state_dict(states["networks"])
-            self._best = states["best"]
+            self._best, self.found = states["best"], states["found"]
             for which, optimizer in enumerate(self._optimizers):
                 name = f"adam-{which}"
                 checkpoint.to_optimizer(optimizer, states[name], about["settings"][name])

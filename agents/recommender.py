@@ -25,6 +25,9 @@ class Plan:
     heads: Mapping[str, int]  # by name, how many things each says a number of: mostly the items
     tied: bool = False  # are embeddings also the weights of the heads?
     hidden: int = 0  # the width of a layer between encoder and heads; 0: there is none
+    told: int = 0  # numbers that a simulator says of a user, which the q head sees, too
+    projected: int = 0  # how many a layer makes of them; 0: there is none
+    alone: bool = False  # does it see nothing else?
 
     @property
     def length(self) -> int:
@@ -53,14 +56,27 @@ class Recommender(nn.Module):
         self.layer: nn.Module = nn.Identity()
         if plan.hidden:
             self.layer, width = nn.Sequential(nn.Linear(width, plan.hidden), nn.ReLU()), plan.hidden
+        widths = {"q": plan.projected or plan.told} if plan.told else {}
+        if widths and not plan.alone:
+            widths["q"] += width
         table = self.encoder.items if plan.tied else None
-        self.heads = nn.ModuleDict({name: ItemHead(width, count, table)
+        self.heads = nn.ModuleDict({name: ItemHead(widths.get(name, width), count, table)
                                     for name, count in plan.heads.items()})  # fmt: skip
+        self.projection: nn.Module = nn.Identity()
+        if plan.projected:
+            self.projection = nn.Linear(plan.told, plan.projected)
 
     def state(self, seen: Seen) -> torch.Tensor:
         """(batch, width)."""
-        state: torch.Tensor = self.layer(self.encoder(*seen))
+        state: torch.Tensor = self.layer(self.encoder(seen.items, seen.lengths, seen.answers))
         return state
+
+    def valued(self, state: torch.Tensor, seen: Seen) -> torch.Tensor:
+        """(batch, wider): what values are linear in: the state, what a simulator says, or both."""
+        if not self.plan.told:
+            return state
+        told: torch.Tensor = self.projection(seen.told)
+        return told if self.plan.alone else torch.cat([told, state], 1)
 
     def head(self, name: str) -> ItemHead:
         """One of the heads."""

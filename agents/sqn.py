@@ -45,7 +45,7 @@ class SQN(Learner):
     def loss(self, network: Recommender, other: Recommender, batch: Batch) -> Terms:
         """L = mean(L_q + L_s)."""
         state = network.state(batch.seen)
-        values = network.head("q").of(state, self.compared(batch))
+        values = network.head("q").of(network.valued(state, batch.seen), self.compared(batch))
         look = Look(network, other, batch, state, values)
         supervised, each = network.head("supervised").cross_entropy(
             state, batch.actions, self.weights(look)
@@ -82,8 +82,9 @@ class SQN(Learner):
             return tuple(torch.zeros(size, device=self.on) for size in sizes)
         joined = joined_states(seen)
         with self.judging(network, other):
-            best = network.head("q").best(network.state(joined))
-            values = other.head("q").of(other.state(joined), best[:, None])[:, 0]
+            best = network.head("q").best(network.valued(network.state(joined), joined))
+            state = other.valued(other.state(joined), joined)
+            values = other.head("q").of(state, best[:, None])[:, 0]
         return torch.split(values, sizes)
 
     def judging(self, *networks: Recommender) -> AbstractContextManager[None]:
@@ -95,9 +96,9 @@ def joined_states(parts: tuple[Seen, ...]) -> Seen:
     """Several batches of states as one."""
     if len(parts) == 1:
         return parts[0]
-    items, lengths, answers = zip(*parts, strict=True)
-    seen = None if answers[0] is None else torch.cat(answers)
-    return Seen(torch.cat(items), torch.cat(lengths), seen)
+    items, lengths, *others = zip(*parts, strict=True)
+    rest = (None if other[0] is None else torch.cat(other) for other in others)
+    return Seen(torch.cat(items), torch.cat(lengths), *rest)
 
 
 def half_squares(errors: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,8 @@ class Modern(Supervised):
         network = self.networks[0]
 
         def loss() -> Terms:
-            steps = network.encoder.every(*chunks.seen)
+            seen = chunks.seen
+            steps = network.encoder.every(seen.items, seen.lengths, seen.answers)
             places = chunks.windows * steps.shape[1] + chunks.places
             states = steps.flatten(0, 1).index_select(0, places)  # its gradient is deterministic
             head = network.head("supervised")

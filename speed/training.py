@@ -39,14 +39,19 @@ from recgym.agents.batches import Seen, Steps  # noqa: E402
 from recgym.agents.crr import CRRTransformer, CRRTransformerSmall  # noqa: E402
 from recgym.agents.encoders import Encoder, SASRec  # noqa: E402
 from recgym.agents.heads import ItemHead  # noqa: E402
+from recgym.agents.lea import LEA  # noqa: E402
 from recgym.agents.learner import Learner  # noqa: E402
+from recgym.agents.sa2c import SA2C  # noqa: E402
 from recgym.agents.snqn import SNQN  # noqa: E402
 from recgym.agents.supervised import Modern, Supervised  # noqa: E402
 from recgym.agents.validation import Validation  # noqa: E402
 from recgym.runs import Run, metrics_of  # noqa: E402
+from recgym.simulator.cache import Cached  # noqa: E402
+from recgym.simulator.moments import Moments  # noqa: E402
+from recgym.simulator.rivals import PopularityUser  # noqa: E402
 
 SMALL, LARGE, HUGE, FILMS = 3_706, 27_000, 59_000, 59_047  # items; the last of MovieLens-25M
-BATCH, WIDTH, LENGTH = 256, 64, 10
+BATCH, WIDTH, LENGTH, TOLD = 256, 64, 10, 64  # the last: what a simulator says of a user
 SESSIONS, SESSION = 2_000, 31  # its windows of 10 are all full
 STRIDES = (5, 10)  # the default, and one window for as many targets as it holds
 ROUNDS, SLACK = 11, 1.3
@@ -72,6 +77,7 @@ def main() -> None:
     kept = [against_the_floor(n_items) for n_items in (SMALL, LARGE)]
     for n_items in (SMALL, LARGE):
         both_stages(n_items)
+        of_a_simulator(n_items)
     all_positions(SMALL)
     for n_items in (SMALL, LARGE):
         loading(n_items)
@@ -126,6 +132,50 @@ def both_stages(n_items: int) -> None:
     for stage, ours, floor in zip(("first", "second"), (first, second), floors, strict=True):
         name = f"step of crr-transformer-small's {stage} stage against its products"
         report(f"{name}, {n_items:,} items", list(zip(ours, floor, strict=True)), at_most=1.6)
+
+
+def of_a_simulator(n_items: int) -> None:
+    """Steps of LEASR with all feedback at hand, against those of the agents that it extends."""
+    data = dataset(n_items, SESSIONS // 4)
+    for (advantages, kind), width in itertools.product(((False, SNQN), (True, SA2C)), (0, 16)):
+        ours = begun(Told(batch_size=BATCH, advantages=advantages, projected=width), data)
+        base = begun(kind(negatives=1), data)
+        ours.memory["warm since"] = base.memory["warm since"] = 0
+        times, floor = in_turn(ours._advance, base._advance)  # the first asks
+        name = f"step of lea over {kind.__name__.lower()}, {width or TOLD} numbers of a simulator"
+        pairs = list(zip(times, floor, strict=True))
+        report(f"{name}, against its own, {n_items:,} items", pairs, at_most=1.3)
+    at = ours.at
+    ours.augment()  # what is asked depends on the step: then everything is known
+
+    def ask() -> None:
+        ours.at = at
+        ours.augment()
+
+    name = "asking the cache about all steps, a step's share of it, against a step of sa2c"
+    pairs = [(seconds(ask) / ours.refresh, step) for step in floor]
+    report(f"{name}, {len(ours.data):,} steps, {n_items:,} items", pairs)
+
+
+class Told(LEA):
+    """LEA on data without a simulator: what one would say is drawn, and choices are a rival's."""
+
+    infos = ()
+
+    def prepare(self, data: Steps) -> None:
+        rng, states = np.random.default_rng(0), len(data.items)
+        data.told = rng.standard_normal((states, TOLD), np.float32)
+        worth = rng.standard_normal((states, 11), np.float32)
+        others = rng.integers(data.n_items, size=(states, 10))
+        data.infos = {"reward": worth[:, 0], "negative_rewards": worth[:, 1:], "negatives": others}
+        super().prepare(data)
+
+    def _chooser(self) -> Cached:
+        user = PopularityUser(Moments.of(self.data.dataset))
+        return Cached(user, Path(SCRATCH.name) / "answers")
+
+    def _scaled(self, raw: np.ndarray) -> np.ndarray:
+        return raw
 
 
 def all_positions(n_items: int) -> None:

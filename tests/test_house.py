@@ -124,7 +124,7 @@ ALLOWED = {
         "recgym.evaluation.intervals", "recgym.home", "recgym.log", "recgym.minari_format",
         "recgym.networks",
         *(f"recgym.simulator.{part}" for part in (
-            "asked", "calibration", "catalogue", "feedback", "fit", "language", "measures",
+            "asked", "cache", "calibration", "catalogue", "feedback", "fit", "language", "measures",
             "moments", "prompts", "rivals", "small", "store", "tokens", "truth",
         )),
     },
@@ -194,7 +194,10 @@ ALLOWED = {
     },
     "recgym.agents": {
         "recgym.agent", "recgym.checkpoint", "recgym.log", "recgym.minari_format",
-        "recgym.simulator", "recgym.shop",
+        *(f"recgym.simulator.{part}" for part in (
+            "calibration", "feedback", "moments", "rivals", "store",
+        )),
+        "recgym.shop",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
         "recgym.networks", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it
@@ -202,7 +205,7 @@ ALLOWED = {
             "batches", "encoders", "heads", "learner", "recommender", "validation",
             "warmup",
         )),
-        "recgym.agents.snqn", "recgym.agents.sqn",
+        "recgym.agents.sa2c", "recgym.agents.snqn", "recgym.agents.sqn",
     },
 }  # fmt: skip
 

@@ -25,7 +25,6 @@ from recgym.envs.batch import (
 )
 from recgym.envs.draws import uniforms
 from recgym.errors import InvalidArgument, MissingExtra, UnknownName, printable
-from recgym.home import home
 
 Seen = Literal["history", "state", "both"]
 Accept = Literal["probability", "threshold", "log"]
@@ -263,21 +262,14 @@ def _asked(simulator: str, role: str) -> Any:
     On a machine without its language model it answers what it was asked before.
     """
     try:
-        from recgym.simulator.cache import ANSWERS, Cached
         from recgym.simulator.calibration import Scale
-        from recgym.simulator.store import Simulator, about, simulator_path, simulators
+        from recgym.simulator.store import kept, simulators
     except ImportError:
         raise MissingExtra("A simulator", "llm") from None
 
     name = simulator if simulator in simulators() else f"{simulator}-{role}"
-    known = about(simulator_path(name))
-    try:
-        user = Simulator.load(name)
-    except (InvalidArgument, MissingExtra) as why:
-        user = None
-        warnings.warn(f"{why} Until then it answers what it was asked before.", stacklevel=2)
-    kept = Cached(user, home() / "simulators" / ANSWERS, known["sha256"])
-    return kept, Scale(**known["scale"]), known["dataset"]
+    user, known = kept(name, lambda sentence: warnings.warn(sentence, stacklevel=3))
+    return user, Scale(**known["scale"]), known["dataset"]
 
 
 @lru_cache(maxsize=4)

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 from torch import nn
 
 from recgym.networks import drawing_from
-from recgym.simulator.feedback import Histories, histories_of, shown_order
+from recgym.simulator.feedback import Feedback, Histories, histories_of, shown_order
 from recgym.simulator.fit import told_apart
 from recgym.simulator.moments import Moments
+from recgym.simulator.store import about, asked_for, users_of
 
 
 class _Rival:
@@ -161,3 +163,16 @@ class _GRU(nn.Module):
         """(batch, k)."""
         found: torch.Tensor = (self.items(items) @ states[:, :, None] + self.worth(items))[:, :, 0]
         return found
+
+
+RIVALS: dict[str, type[PopularityUser] | type[ItemKNNUser] | type[GRUUser]] = {
+    "popularity": PopularityUser,
+    "itemknn": ItemKNNUser,
+    "gru": GRUUser,
+}
+
+
+def rival_of(name: str, kind: str, dataset: MinariDataset) -> Feedback:
+    """A simulator that is no language model, of the very users that one was fitted to."""
+    learned, _ = users_of(Moments.of(dataset), asked_for(about(name)).fit)
+    return RIVALS[kind](learned)

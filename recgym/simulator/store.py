@@ -18,6 +18,7 @@ from recgym.home import home, locked
 from recgym.log import sha256_of_json
 from recgym.minari_format import content_hash
 from recgym.simulator.asked import ROLES, SMALL, Asked, Fit, Tokenization
+from recgym.simulator.cache import ANSWERS, Cached, Say
 from recgym.simulator.calibration import Scale, calibrated
 from recgym.simulator.catalogue import Catalogue, catalogue_of
 from recgym.simulator.feedback import Feedback, LanguageUser
@@ -101,6 +102,21 @@ def simulator_path(name: str | Path) -> Path:
 def about(name: str | Path) -> dict[str, Any]:
     """How a simulator was made, without its model."""
     return checkpoint.read(simulator_path(name) / WHOLE)[1]
+
+
+def kept(name: str, say: Say = lambda sentence: None) -> tuple[Cached, dict[str, Any]]:
+    """A simulator that is asked nothing twice, and how it was made.
+
+    On a machine without its language model it answers what it was asked before.
+    """
+    known = about(name)
+    try:
+        user = Simulator.load(name)
+        user.say = say
+    except (InvalidArgument, MissingExtra) as why:
+        user = None
+        say(f"{why} Until then it answers what it was asked before.")
+    return Cached(user, home() / "simulators" / ANSWERS, known["sha256"], say), known
 
 
 def fit_simulator(

@@ -23,7 +23,7 @@ SMALL = {"size": 8, "batch_size": 8, "dropout": 0.0}
 
 def logged(
     name, sessions, n_items, *, rewards=None, actions=None, shown=None, behaviours=None,
-    cut=False, history=5, split="train",
+    cut=False, history=5, split="train", infos=None, simulator=None,
 ):  # fmt: skip
     """Sessions of items; rewards are 1, actions are the items and join histories unless given."""
     lengths = np.array([len(session) for session in sessions], np.int64)
@@ -36,7 +36,7 @@ def logged(
     last = np.zeros(len(items), bool)
     last[np.cumsum(lengths) - 1] = True
     cut = np.repeat(np.broadcast_to(cut, len(lengths)), lengths)
-    states = {}
+    states = {f"infos/{name}": column for name, column in (infos or {}).items()}
     if behaviours is not None:
         states["infos/behaviour"] = flat([[255, *part] for part in behaviours], np.uint8)
     episodes = Episodes(
@@ -57,6 +57,7 @@ def logged(
         observed, acted = history_space(n_items, history), spaces.Discrete(n_items)
         storage = new_storage(folder, observed, acted, None, "recgym")
         about = {"dataset_id": known, "split": split, "layout": {"history": [0, history]}}
+        about |= {"simulator": simulator} if simulator else {}
         storage.update_metadata(made_here() | about)
         storage.append(episodes)
     return minari.load_dataset(known)
@@ -146,7 +147,8 @@ def hidden_type(name, seed, sessions=600, n_items=40, length=6, **options):
 def in_training(agent, train, validation=None):
     """A copy of an agent that is about to learn, as its `fit` makes one."""
     training = copy.copy(agent)
-    training.data, training.on, training._run = Steps(train, training.ends), CPU, Run()
+    training.data, training.on = Steps(train, training.ends, training.infos), CPU
+    training._run = Run()
     training._asked = Validation(Steps(validation), CPU) if validation else None
     training._begin()
     return training
@@ -170,7 +172,8 @@ def looked(training, batch, values=None):
     network, other = training.networks
     state = network.state(batch.seen)
     if values is None:
-        values = network.head("q").of(state, training.compared(batch))
+        valued = network.valued(state, batch.seen)
+        values = network.head("q").of(valued, training.compared(batch))
     return Look(network, other, batch, state, values)
 
 

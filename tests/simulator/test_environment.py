@@ -1,6 +1,7 @@
 """Users that a language model answers for: what they take, when they leave, what is seen."""
 
 import copy
+from contextlib import contextmanager
 
 import gymnasium
 import minari
@@ -9,6 +10,7 @@ import pytest
 
 import recgym
 from recgym.agent import View
+from recgym.agents.lea import LEA
 from recgym.cli import run
 from recgym.envs import simulator as environment
 from recgym.envs.draws import keys_of, origins_of, uniforms
@@ -62,6 +64,16 @@ def many(count, **options):
     return gymnasium.make_vec(
         ID, count, vectorization_mode="vector_entry_point", simulator="w", **options
     )
+
+
+@contextmanager
+def without_its_model(homes):
+    """The simulator stays, and its language model is not there."""
+    (homes["models"] / "tiny").rename(homes["models"] / "aside")
+    try:
+        yield
+    finally:
+        (homes["models"] / "aside").rename(homes["models"] / "tiny")
 
 
 def walked(env, actions, seed=3):
@@ -247,9 +259,7 @@ def test_a_step_is_one_call_of_the_model_for_all_and_none_when_it_is_repeated(mo
 
 def test_without_its_model_it_says_what_it_said_before_and_names_what_is_missing(homes):
     before = walked(one(steps=5), [1, 2, 3, 4, 5], seed=8)
-    folder = homes["models"] / "tiny"
-    folder.rename(homes["models"] / "aside")
-    try:
+    with without_its_model(homes):
         environment._asked.cache_clear()
         with pytest.warns(UserWarning, match="No causal language model can be loaded"):
             env = one(steps=5)
@@ -258,8 +268,6 @@ def test_without_its_model_it_says_what_it_said_before_and_names_what_is_missing
         with pytest.raises(InvalidArgument, match="lacks 1 of the rewards asked for"):
             for seed in range(1000, 1100):
                 walked(env, range(19, 0, -1), seed=seed)
-    finally:
-        (homes["models"] / "aside").rename(folder)
 
 
 # ------------------------------------------------------------------------------- logged sessions
@@ -315,14 +323,11 @@ def test_a_dataset_says_which_simulator_answered_and_carries_its_card(homes):
 
 def test_a_dataset_is_read_without_the_model_and_recovers_its_environment(homes):
     with_simulator(minari.load_dataset(DATA), "w-training", "train", overwrite=True)
-    (homes["models"] / "tiny").rename(homes["models"] / "aside")
-    try:
+    with without_its_model(homes):
         made = minari.load_dataset("recgym/w/llm-v0")
         recgym.check_dataset(made)
         assert len(made[0].infos["state"]) == len(made[0].observations)
         assert made.recover_environment().spec.id == "recgym/OracleBoredom-v0"
-    finally:
-        (homes["models"] / "aside").rename(homes["models"] / "tiny")
 
 
 def test_the_command_writes_the_datasets_of_all_splits(capsys, homes):
@@ -338,3 +343,52 @@ def test_the_command_writes_the_datasets_of_all_splits(capsys, homes):
         run(["simulator", "export", "w", "--policy", "told"])
     with pytest.raises(InvalidArgument, match="negatives is a whole number from 1 on"):
         run(["simulator", "export", "w", "--policy", "told", "--negatives", "0"])
+
+
+# ------------------------------------------------------------------------------ who learns of it
+
+LEARNS = {"size": 8, "steps": 8, "warmup_steps": 4, "refresh": 2, "asked": 10, "batch_size": 16}
+
+
+@pytest.fixture
+def answered(homes):
+    """The sessions with what the simulator says of them."""
+    return with_simulator(minari.load_dataset(DATA), "w-training", "train", overwrite=True)
+
+
+def test_lea_learns_the_same_again_from_what_its_simulator_has_said(homes, answered):
+    seen = answered[3].observations
+    learned = LEA(**LEARNS).fit(answered).scores(seen, {})
+    with without_its_model(homes):
+        again = LEA(**LEARNS).fit(answered)
+        np.testing.assert_array_equal(again.scores(seen, {}), learned)
+        with pytest.raises(InvalidArgument, match="lacks 10 of the choices asked for"):
+            LEA(**LEARNS, seed=1).fit(answered)
+
+
+def test_rewards_and_states_teach_and_agents_recommend_where_no_simulator_is(homes, answered):
+    seen = answered[3].observations
+    agent = LEA(**LEARNS).fit(answered)
+    before = agent.scores(seen, {})
+    simulators = homes["home"] / "simulators"
+    simulators.rename(homes["home"] / "aside")
+    try:
+        np.testing.assert_array_equal(agent.scores(seen, {}), before)
+        for rewards, state in (("simulator", "own"), ("log", "both"), ("log", "simulator")):
+            LEA(**LEARNS, augmentation=False, rewards=rewards, state=state).fit(answered)
+        with pytest.raises(UnknownName, match="No simulator is named 'w-training'"):
+            LEA(**LEARNS).fit(answered)
+    finally:
+        (homes["home"] / "aside").rename(simulators)
+
+
+def test_what_another_simulator_has_said_is_not_mixed_in(answered):
+    said = answered.storage.metadata["simulator"]
+    answered.storage.update_metadata({"simulator": said | {"sha256": "0" * 64}})
+    with pytest.raises(InvalidArgument, match="is another than the one that answered"):
+        LEA(**LEARNS).fit(answered)
+
+
+@pytest.mark.parametrize("user", ["popularity", "itemknn", "gru"])
+def test_a_rival_may_choose_in_its_place(user, answered):
+    LEA(**LEARNS, user=user, rewards="log", state="own").fit(answered)
