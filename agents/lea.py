@@ -5,10 +5,11 @@ from a log; equations are numbered as in the paper. What recommends never sees t
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
+from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
 from recgym.agents.batches import Batch, Steps
@@ -16,7 +17,8 @@ from recgym.agents.learner import NEGATIVES, Terms, only_looking
 from recgym.agents.recommender import Plan, Recommender
 from recgym.agents.sa2c import SA2C
 from recgym.agents.sqn import Look, half_squares
-from recgym.errors import InvalidArgument, MissingExtra, printable
+from recgym.errors import InvalidArgument, MissingExtra
+from recgym.runs import Run
 
 if TYPE_CHECKING:
     from recgym.simulator.feedback import Feedback
@@ -31,7 +33,8 @@ _BLOCK = 2048  # steps asked about at once
 class LEA(SA2C):
     """A language model as the environment: its states, rewards and positive actions.
 
-    Learns from what `recgym simulator export` writes, by SA2C, or by SNQN with advantages=False.
+    Learns from what `recgym simulator export` writes beside a dataset, by SA2C, or by SNQN with
+    advantages=False.
     Three switches make the paper's variants: LER is rewards alone, LES state alone, LES' state
     "simulator", LEA augmentation alone, LEASR all of them; SA2C itself is none.
     """
@@ -47,6 +50,7 @@ class LEA(SA2C):
     action_q_weight: float = 0.01  # of the loss of their values
     refresh: int = 1000  # steps after which the simulator chooses among the five best anew
     asked: int = 0  # steps, drawn each time, whose users it is asked about; 0: about all
+    answers: str = "llm"  # the policy of the dataset beside, in which it has answered
     scale: Literal["standardised", "probability", "raw"] = "standardised"  # of its rewards
     projected: int = 0  # width that a layer brings its states to; 0: they stay
     user: Literal["simulator", "popularity", "itemknn", "gru"] = "simulator"  # who chooses
@@ -60,6 +64,22 @@ class LEA(SA2C):
         of_rewards = ("reward", "negatives", "negative_rewards")
         return (*(of_rewards if self.rewards == "simulator" else ()),
                 *(("state",) if self.state != "own" else ()))  # fmt: skip
+
+    def fit(
+        self,
+        train: MinariDataset,
+        validation: MinariDataset | None = None,
+        env: Any = None,
+        run: Run | None = None,
+    ) -> Self:
+        """Learn from sessions in which a simulator answered: these, or those beside them."""
+        if self.infos or self.augmentation:
+            try:
+                from recgym.simulator.export import answered
+            except ImportError:
+                raise MissingExtra("A simulator", "llm") from None
+            train = answered(train, self.answers)
+        return super().fit(train, validation, env, run)
 
     def prepare(self, data: Steps) -> None:
         """Read what the simulator has said, and find it where there will be more to ask."""
@@ -205,17 +225,15 @@ class LEA(SA2C):
 
     def _chooser(self) -> "Feedback":
         """Who chooses: the simulator of the data, through what it has answered; or a rival."""
-        try:
-            from recgym.simulator.rivals import rival_of
-            from recgym.simulator.store import kept
-        except ImportError:
-            raise MissingExtra("A simulator", "llm") from None
+        from recgym.simulator.rivals import rival_of
+        from recgym.simulator.store import kept
+
         if self.data.n_items < FIVE:
             raise InvalidArgument(
                 f"A simulator chooses among {FIVE} items, and {self.data.dataset.id} has "
                 f"{self.data.n_items}: train with augmentation=False."
             )
-        known = self._simulator()
+        known = self.data.dataset.storage.metadata["simulator"]
         if self.user != "simulator":
             if self.rewards == "simulator":
                 raise InvalidArgument(
@@ -231,21 +249,11 @@ class LEA(SA2C):
             )
         return user
 
-    def _simulator(self) -> dict[str, Any]:
-        """What the data say of the simulator that answered in them."""
-        known: dict[str, Any] | None = self.data.dataset.storage.metadata.get("simulator")
-        if known is None:
-            raise InvalidArgument(
-                f"{printable(self.data.dataset.id)} has no answers of a simulator: train on what "
-                "`recgym simulator export` writes."
-            )
-        return known
-
     def _scaled(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Rewards as they are learned: only their differences mean something as they come."""
         from recgym.simulator.calibration import Scale
 
-        scale = Scale(**self._simulator()["scale"])
+        scale = Scale(**self.data.dataset.storage.metadata["simulator"]["scale"])
         known = {"standardised": scale.standardised, "probability": scale.probability}
         return known[self.scale](raw) if self.scale in known else raw
 

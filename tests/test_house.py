@@ -195,7 +195,7 @@ ALLOWED = {
     "recgym.agents": {
         "recgym.agent", "recgym.checkpoint", "recgym.log", "recgym.minari_format",
         *(f"recgym.simulator.{part}" for part in (
-            "calibration", "feedback", "moments", "rivals", "store",
+            "calibration", "export", "feedback", "moments", "rivals", "store",
         )),
         "recgym.shop",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",

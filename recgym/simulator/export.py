@@ -72,6 +72,26 @@ def with_simulator(
     return minari.load_dataset(known)
 
 
+def answered(dataset: MinariDataset, policy: str = "llm") -> MinariDataset:
+    """The dataset beside this one in which a simulator answered for the same sessions."""
+    if "simulator" in dataset.storage.metadata:
+        return dataset
+    known = dataset_id(_data_of(dataset), policy, dataset.storage.metadata.get("split", "train"))
+    if known not in minari.list_local_datasets():
+        raise InvalidArgument(
+            f"No simulator has answered in {dataset.id}: there is no {known}, which `recgym "
+            "simulator export NAME` writes."
+        )
+    found = minari.load_dataset(known)
+    of = found.storage.metadata.get("simulator", {})
+    if (of.get("of"), of.get("content")) != (dataset.id, content_hash(dataset)):
+        raise InvalidArgument(
+            f"A simulator answered in {known} for other sessions than those of {dataset.id}: "
+            "write it anew with `recgym simulator export NAME --replace`."
+        )
+    return found
+
+
 def _told(
     user: Feedback,
     dataset: MinariDataset,

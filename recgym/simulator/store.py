@@ -1,7 +1,9 @@
 """Simulators in folders: fitted step by step from where it was stopped, loaded, named."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -271,13 +273,36 @@ class _Making:
         folder = self.folder / _LANGUAGE
         if self.asked.model == SMALL and not folder.exists():
             checkpoint.write(self.folder / _REQUEST, {}, request)
-            make_small(
-                texts_of(domain_named(request["domain"]), catalogue.items), folder,
-                seed=self.asked.fit.seed,
-                progress=lambda share: self.progress("making a small language model", share),
-            )  # fmt: skip
+            self._small(texts_of(domain_named(request["domain"]), catalogue.items), folder)
         self.progress("reading the language model", None)
         return _language(self.asked, self.folder, self.asked.device)
+
+    def _small(self, texts: list[str], folder: Path) -> None:
+        """The small model of these texts, which is made once for all simulators of a seed."""
+        seed, what = self.asked.fit.seed, "a small language model"
+        key = sha256_of_json({"texts": texts, "seed": seed, "recgym": __version__})
+        known = home() / "simulators" / ".small" / key[:32]
+        with self._alone(known, what):
+            if not known.exists():
+                make_small(
+                    texts, known, seed=seed,
+                    progress=lambda share: self.progress(f"making {what}", share),
+                )  # fmt: skip
+            draft = folder.with_name(f".{folder.name}.part")
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(known, draft).rename(folder)
+
+    @contextmanager
+    def _alone(self, file: Path, what: str) -> Iterator[None]:
+        """While no other process makes the same."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with locked(file.with_suffix(".lock")) as ours:
+                if ours:
+                    yield
+                    return
+            self.progress(f"waiting for {what} that another process makes", None)
+            time.sleep(1)
 
     def _items(
         self, language: Language, sentences: list[str], catalogue: Catalogue
@@ -296,15 +321,10 @@ class _Making:
         texts = [language.tokens(sentence) for sentence in sentences]
         key = sha256_of_json({"model": language.sha256, "texts": texts, "how": asdict(how)})
         file = home() / "simulators" / ".tokens" / f"{key[:32]}.safetensors"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        while True:  # another process may be learning the same
-            with locked(file.with_suffix(".lock")) as ours:
-                if ours:
-                    vectors = self._learned(language, texts, file)
-                    language.items = vectors.to(language.device)
-                    return None
-            self.progress("waiting for item tokens that another process learns", None)
-            time.sleep(1)
+        with self._alone(file, "item tokens"):
+            vectors = self._learned(language, texts, file)
+        language.items = vectors.to(language.device)
+        return None
 
     def _learned(self, language: Language, texts: list[list[int]], file: Path) -> torch.Tensor:
         """Item tokens, from those of them that are in the file."""

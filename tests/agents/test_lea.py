@@ -431,10 +431,13 @@ def test_what_a_simulator_likes_is_recommended_more(fond):
 
 def test_data_without_answers_are_refused():
     plain = logged("plain", [[0, 1, 2]] * 3, ITEMS)
-    with pytest.raises(InvalidArgument, match=r"no 'reward' in its infos.*simulator export"):
-        LEA(**SMALL, steps=2).fit(plain)
-    with pytest.raises(InvalidArgument, match=r"no answers of a simulator.*simulator export"):
-        LEA(**SMALL, steps=2, rewards="log", state="own").fit(plain)
+    for name in VARIANTS:
+        agent = LEA(**SMALL, steps=2, **NONE | VARIANTS[name])
+        with pytest.raises(InvalidArgument, match=r"there is no recgym/plain/llm-v0.*export NAME"):
+            agent.fit(plain)
+    LEA(**SMALL, steps=2, **NONE).fit(plain)  # asks nobody
+    with pytest.raises(InvalidArgument, match=r"no 'state' in its infos.*simulator export"):
+        Steps(plain, infos=("state",))
 
 
 def test_values_do_not_recommend():

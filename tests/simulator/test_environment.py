@@ -366,6 +366,16 @@ def test_lea_learns_the_same_again_from_what_its_simulator_has_said(homes, answe
             LEA(**LEARNS, seed=1).fit(answered)
 
 
+def test_lea_finds_what_was_answered_beside_the_sessions(answered):
+    data, seen = minari.load_dataset(DATA), answered[3].observations
+    learned = LEA(**LEARNS).fit(answered).scores(seen, {})
+    np.testing.assert_array_equal(LEA(**LEARNS).fit(data).scores(seen, {}), learned)
+    said = answered.storage.metadata["simulator"]
+    answered.storage.update_metadata({"simulator": said | {"content": "0" * 64}})
+    with pytest.raises(InvalidArgument, match="for other sessions than those of recgym/w/mixed-v0"):
+        LEA(**LEARNS).fit(data)
+
+
 def test_rewards_and_states_teach_and_agents_recommend_where_no_simulator_is(homes, answered):
     seen = answered[3].observations
     agent = LEA(**LEARNS).fit(answered)

@@ -488,7 +488,7 @@ def test_who_wants_item_tokens_that_another_learns_waits(data, asked, monkeypatc
         )
 
     thread = threading.Thread(target=fit)
-    waiting = "waiting for item tokens that another process learns"
+    waiting = "waiting for item tokens that another process makes"
     with locked(tokens.with_suffix(".lock")) as ours:
         assert ours
         thread.start()
