@@ -17,7 +17,7 @@ import recgym
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = {"recgym": ROOT / "recgym", "recgym.agents": ROOT / "agents"}
-for part in ("checks", "envs", "evaluation", "leaderboard", "simulator", "suite"):
+for part in ("checks", "envs", "evaluation", "leaderboard", "shop", "simulator", "suite"):
     FOLDERS[f"recgym.{part}"] = ROOT / "recgym" / part
 FOLDERS["recgym.datasets"] = ROOT / "datasets" / "prepare"
 HEAVY = ("pyarrow", "ibis", "duckdb", "pandas", "torch", "transformers", "matplotlib", "pyspark")
@@ -143,6 +143,12 @@ ALLOWED = {
         "recgym.agent", "recgym.episodes", "recgym.export", "recgym.home", "recgym.log",
         "recgym.minari_format", "recgym.simulator.cache", "recgym.simulator.feedback",
         "recgym.simulator.moments", "recgym.simulator.store",
+    },
+    "recgym.shop": {
+        "recgym", "recgym.envs.draws", "recgym.home", "recgym.log",
+        *(f"recgym.shop.{part}" for part in (
+            "catalogue", "generated", "goals", "nouns", "pages", "reward", "search",
+        )),
     },
     "recgym.terminal": set(),
     "recgym.cli_simulator": {

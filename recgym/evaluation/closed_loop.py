@@ -12,18 +12,24 @@ from recgym.errors import BadPredictions, InvalidArgument, printable
 
 USERS = 2000  # on whom an agent is evaluated
 FIRST_SEEDS = {"test": 3 * 10**7, "validation": 4 * 10**7}  # those of the reference scores first
+SIMULATOR, SIMULATED = "recgym/LLM-v0", 200  # users that a language model answers for: so many
 _TOGETHER = 500  # users that are stepped at once
 
 Trace = tuple[NDArray[np.int64], NDArray[np.int32]]  # how many steps each user took; what was shown
 
 
 def acted(
-    env_id: str, agent: Any, seed: int, users: int, progress: Callable[[float], None]
+    env_id: str,
+    agent: Any,
+    seed: int,
+    users: int,
+    progress: Callable[[float], None],
+    **options: Any,
 ) -> Trace:
     """Let an agent recommend to held-out users until each episode is over."""
     steps, items = [], []
     for first in range(0, users, _TOGETHER):
-        envs = _envs(env_id, min(_TOGETHER, users - first))
+        envs = _envs(env_id, min(_TOGETHER, users - first), **options)
         observations, infos = envs.reset(seed=seed + first)
         there, shown, alive = np.ones(envs.num_envs, bool), [], []
         while there.any():
@@ -40,7 +46,7 @@ def acted(
     return np.concatenate(steps), np.concatenate(items)
 
 
-def returns_of(env_id: str, trace: Trace, seed: int) -> NDArray[np.float64]:
+def returns_of(env_id: str, trace: Trace, seed: int, **options: Any) -> NDArray[np.float64]:
     """The return of each user who is shown just these items; the trace must fit the users."""
     steps, items = trace
     offsets = np.concatenate([[0], np.cumsum(steps)])
@@ -49,7 +55,7 @@ def returns_of(env_id: str, trace: Trace, seed: int) -> NDArray[np.float64]:
     returns = np.zeros(len(steps))
     for first in range(0, len(steps), _TOGETHER):
         some = slice(first, min(first + _TOGETHER, len(steps)))
-        envs = _envs(env_id, some.stop - first)
+        envs = _envs(env_id, some.stop - first, **options)
         if not 0 <= items.min() <= items.max() < _n_items(envs):
             raise BadPredictions(f"A trace names items that {env_id} does not have.")
         envs.reset(seed=seed + first)
@@ -74,6 +80,30 @@ def returns_of(env_id: str, trace: Trace, seed: int) -> NDArray[np.float64]:
     return returns
 
 
+def simulator_env(simulator: str) -> gymnasium.Env[Any, Any]:
+    """Users of whom the simulator answers that is there to teach."""
+    return gymnasium.make(SIMULATOR, simulator=simulator, role="training")
+
+
+def simulated(
+    agent: Any, simulator: str, progress: Callable[[float], None], users: int = SIMULATED
+) -> dict[str, float]:
+    """What an agent is worth to users of whom a language model answers, in two simulators.
+
+    One of them may have taught the agent, the other learned from users of its own: an agent that
+    has learned what is wrong with the first is worth less in the second.
+    """
+    found: dict[str, float] = {}
+    seed = FIRST_SEEDS["test"]
+    for role in ("training", "scoring"):
+        asked = {"simulator": simulator, "role": role}
+        steps, items = acted(SIMULATOR, agent, seed, users, progress, **asked)
+        returns = returns_of(SIMULATOR, (steps, items), seed, **asked)
+        found |= {f"return ({role})": float(returns.mean()),
+                  f"coverage ({role})": float(len(np.unique(items)))}  # fmt: skip
+    return found | {"return (gap)": found["return (training)"] - found["return (scoring)"]}
+
+
 def recommended(agent: Any, observations: Any, infos: Any, n_items: int) -> NDArray[np.int64]:
     """What an agent recommends, held to be one item for each user."""
     actions = np.asarray(agent.act(observations, infos))
@@ -90,8 +120,8 @@ def recommended(agent: Any, observations: Any, infos: Any, n_items: int) -> NDAr
     return actions.astype(np.int64)
 
 
-def _envs(env_id: str, count: int) -> VectorEnv[Any, Any, Any]:
-    return gymnasium.make_vec(env_id, count, vectorization_mode="vector_entry_point")
+def _envs(env_id: str, count: int, **options: Any) -> VectorEnv[Any, Any, Any]:
+    return gymnasium.make_vec(env_id, count, vectorization_mode="vector_entry_point", **options)
 
 
 def _n_items(envs: VectorEnv[Any, Any, Any]) -> int:

@@ -33,7 +33,7 @@ from recgym.agent import (
 )
 from recgym.benchmarks import Benchmark, benchmark_named
 from recgym.errors import InvalidArgument
-from recgym.evaluation.closed_loop import USERS, recommended
+from recgym.evaluation.closed_loop import USERS, recommended, simulated, simulator_env
 from recgym.evaluation.intervals import LISTED, interval
 from recgym.evaluation.predictions import Predictions
 from recgym.evaluation.scoring import (
@@ -87,6 +87,7 @@ def evaluate(
     seeds: Sequence[int] | None = None,
     split: EvaluatedSplit = "test",
     users: int = USERS,
+    simulator: str = "",
     folder: Path | None = None,
     anew: bool = False,
     command: str = "",
@@ -95,7 +96,8 @@ def evaluate(
     """Train and score an agent with each seed; what is in the folder already is not done again.
 
     Without `seeds`, an agent with chance has 0, 1 and 2, and any other has one. The report and
-    the predictions that it rests on are in `folder`: `run_folder(…)` unless given.
+    the predictions that it rests on are in `folder`: `run_folder(…)` unless given. Users of a
+    simulator, where one is named, are asked too, and what they say is kept beside the results.
     """
     chosen = load_agent(agent) if isinstance(agent, str) else agent
     asked = benchmark_named(benchmark) if isinstance(benchmark, str) else benchmark
@@ -107,7 +109,7 @@ def evaluate(
     task = Task(asked, split, progress)
     folder = folder or run_folder(asked, chosen, options, split)
     code = code_of(chosen)
-    same = depends_on(chosen, asked, options, task.sha256, split, users, code)
+    same = depends_on(chosen, asked, options, task.sha256, split, users, code, simulator)
     results = []
     for seed in seeds:
         place = folder / f"seed-{seed}"
@@ -156,9 +158,11 @@ def depends_on(
     split: str,
     users: int,
     code: Mapping[str, Any] | None,
+    simulator: str = "",
 ) -> dict[str, Any]:
     """All that a result depends on, but for its seed: where it is the same, so is the result."""
-    return {
+    asked = {"simulator": simulator} if simulator else {}
+    return asked | {
         "agent": home_of(agent),
         "benchmark": benchmark.name,
         "code": code,
@@ -208,20 +212,26 @@ def _result(
     stage = f"training {short_name(home_of(agent))}, seed {seed}"
     progress(stage, None)
     run = Run(progress=lambda share, said: progress(stage, share))
-    env = None
+    env, simulator = None, same.get("simulator", "")
     if getattr(agent, "learns_from", "data") == "environment":
-        if not task.benchmark.env:
+        if not task.benchmark.env and not simulator:
             raise InvalidArgument(
                 f"{home_of(agent)} learns from an environment that answers, and "
-                f"{task.benchmark.name} has none: it can be evaluated on the oracle's benchmarks."
+                f"{task.benchmark.name} has none: evaluate it on the oracle's benchmarks, or with "
+                "users of a simulator."
             )
-        env = gymnasium.make(task.benchmark.env)
+        known = task.benchmark.env
+        env = gymnasium.make(known) if known else simulator_env(simulator)
     learner = made(agent, config, seed)
     with _Peak() as peak:
         began = time.perf_counter()
         learner = taught(learner, task.train, task.validation, env, run)
         training = time.perf_counter() - began
         predictions = predicted(learner, task, users, progress)
+    told: dict[str, float] = {}
+    if simulator:
+        stage = f"asking users of {simulator}"
+        told = simulated(learner, simulator, lambda share: progress(stage, share))
     progress("measuring", None)
     parameters = getattr(learner, "parameters", None)
     costs = {
@@ -232,7 +242,9 @@ def _result(
     metrics = measured(task, predictions)
     files = predictions.write(folder)
     result = {"seed": seed, "metrics": metrics, "costs": costs, "predictions": files}
-    write_json(folder / "result.json", {"same": same, "result": result, "training": run.last})
+    write_json(
+        folder / "result.json", {"same": same, "result": result, "training": run.last | told}
+    )
     return result
 
 

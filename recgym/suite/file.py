@@ -54,6 +54,7 @@ class Suite:
     tuned_with: int  # the seed
     users: int
     shows: tuple[str, ...] = ()  # numbers of training that the page shows
+    simulators: Mapping[str, str] = field(default_factory=dict)  # by benchmark: who is asked, too
 
     @property
     def name(self) -> str:
@@ -108,11 +109,15 @@ def read_suite(file: Path) -> Suite:
     if users < 2:
         raise InvalidArgument(f"'users' is 2 or more: found {users}.")
     shows = top.names("shows") if "shows" in content else ()
-    return Suite(file, benchmarks, rows, comparisons, tuple(candidates), seed, users, shows)
+    asked = _of_benchmarks(top, "simulators", names)
+    simulators = {name: asked.get(name, "") for name in asked.content}
+    return Suite(
+        file, benchmarks, rows, comparisons, tuple(candidates), seed, users, shows, simulators
+    )
 
 
 _BOTH = {"benchmarks", "seeds", "seeds-of", "options", "options-of"}
-_SUITE = _BOTH | {"users", "tune", "rows", "comparisons", "shows"}
+_SUITE = _BOTH | {"users", "tune", "rows", "comparisons", "shows", "simulators"}
 _ROW = _BOTH | {"name", "agent", "tune", "tuned-as", "vary", "beside"}
 
 

@@ -181,14 +181,19 @@ class Grid:
         asked, agent = self.suite.benchmarks[step.benchmark], load_agent(step.agent)
         return run_folder(asked, agent, step.options, step.split)
 
+    def simulator(self, step: Step) -> str:
+        """Who is asked about its agent, too; nobody while options are chosen."""
+        return "" if step.kind == "tuning" else self.suite.simulators.get(step.benchmark, "")
+
     def _result(self, step: Step) -> dict[str, Any] | None:
         asked, agent = self.suite.benchmarks[step.benchmark], load_agent(step.agent)
         known = read_json(self.place(step) / f"seed-{step.seeds[0]}" / "result.json")
         same = known.get("same", {})
         data = asked.sha256() or same.get("dataset")
         wanted = depends_on(
-            agent, asked, step.options or {}, data, step.split, self.suite.users, step.code
-        )
+            agent, asked, step.options or {}, data, step.split, self.suite.users, step.code,
+            self.simulator(step),
+        )  # fmt: skip
         return dict(known["result"]) if same == wanted else None
 
     def _report(self, step: Step) -> dict[str, Any] | None:

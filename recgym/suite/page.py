@@ -76,7 +76,7 @@ def _table(results: Mapping[str, Any], metric: str) -> str:
 
 
 def _trained(results: Mapping[str, Any]) -> str:
-    """What was logged at the end of training, of rows that log it."""
+    """What was logged at the end, of rows that log it."""
     shows = results["shows"]
     rows = [
         [f"`{row}`", one, *(f"{cell['training'].get(name, math.nan):.3f}" for name in shows)]
@@ -86,7 +86,7 @@ def _trained(results: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return ""
-    told = "At the end of training, mean over the last batches and seeds:"
+    told = "Logged at the end of each training, mean over seeds:"
     return f"{told}\n\n{markdown([['row', 'benchmark', *shows], *sorted(rows)])}"
 
 

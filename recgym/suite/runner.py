@@ -96,7 +96,8 @@ class _Child:
         self._draft = grid.journal.drafts / f"{step.key[:16]}-{os.getpid()}"
         self._draft.mkdir(parents=True)
         order = asdict(step) | {
-            "users": grid.suite.users, "draft": str(self._draft), "code": step.code
+            "users": grid.suite.users, "draft": str(self._draft), "code": step.code,
+            "simulator": grid.simulator(step),
         }  # fmt: skip
         path = os.pathsep.join(place for place in sys.path if place)
         environment = dict.fromkeys(_THREADS, "1") | {"PYTHONPATH": path}
@@ -145,7 +146,8 @@ def _work(order: dict[str, Any]) -> None:
     if code_of(agent) != order["code"]:
         raise InvalidArgument(f"The code of {order['agent']} {_CHANGED}")
     split: EvaluatedSplit = "validation" if kind == "tuning" else "test"
-    more: dict[str, Any] = {"seeds": order["seeds"], "split": split, "users": order["users"]}
+    more: dict[str, Any] = {name: order[name] for name in ("seeds", "users", "simulator")}
+    more["split"] = split
     if kind == "report":  # all seeds are there, and none is trained again
         evaluate(agent, asked, config=options, **more)
         return

@@ -1,6 +1,8 @@
 """Users that a language model answers for: what they take, when they leave, what is seen."""
 
 import copy
+import json
+import shutil
 from contextlib import contextmanager
 
 import gymnasium
@@ -11,10 +13,13 @@ import pytest
 import recgym
 from recgym.agent import View
 from recgym.agents.lea import LEA
+from recgym.benchmarks import Benchmark
 from recgym.cli import run
 from recgym.envs import simulator as environment
 from recgym.envs.draws import keys_of, origins_of, uniforms
 from recgym.errors import InvalidArgument, UnknownName
+from recgym.evaluation.closed_loop import simulated
+from recgym.evaluation.report import evaluate
 from recgym.rollouts import collect
 from recgym.simulator.asked import Asked, Fit, Tokenization
 from recgym.simulator.export import with_simulator
@@ -402,3 +407,59 @@ def test_what_another_simulator_has_said_is_not_mixed_in(answered):
 @pytest.mark.parametrize("user", ["popularity", "itemknn", "gru"])
 def test_a_rival_may_choose_in_its_place(user, answered):
     LEA(**LEARNS, user=user, rewards="log", state="own").fit(answered)
+
+
+# ------------------------------------------------------------------------------ who is scored
+
+
+class Turn:
+    """Recommends items in turn, and has seen who answers."""
+
+    learns_from = "environment"
+
+    def fit(self, train, validation=None, env=None):
+        self.met = env.spec.id, env.spec.kwargs["role"]
+        return self
+
+    def act(self, observations, infos):
+        return observations[:, :10].sum(1).astype(int) % 20
+
+
+@pytest.fixture
+def twice(homes):
+    """The simulator once more, as the one that scores."""
+    folder = homes["home"] / "simulators"
+    shutil.copytree(folder / "w-training", folder / "w-scoring")
+    yield
+    shutil.rmtree(folder / "w-scoring")
+
+
+def test_what_agents_are_worth_to_simulated_users_is_that_of_a_slow_walk(twice):
+    found = simulated(Turn(), "w", lambda share: None, users=6)
+    returns, shown = [], set()
+    for user in range(6):
+        env = one()
+        observation, _ = env.reset(seed=3 * 10**7 + user)
+        total, over = 0.0, False
+        while not over:
+            action = int(Turn().act(observation[None], {})[0])
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + reward, terminated or truncated
+            shown.add(action)
+        returns.append(total)
+    assert found["return (training)"] == pytest.approx(np.mean(returns))
+    assert found["coverage (training)"] == len(shown)
+    assert found["return (gap)"] == 0  # both are the same
+
+
+def test_an_agent_may_learn_from_simulated_users_and_is_scored_by_them(homes, twice, tmp_path):
+    asked = Benchmark("w-v0", DATA, "ndcg@10", shows="that tests pass", hides="all else", build="")
+    for split in ("validation", "test"):
+        collect("recgym/OracleBoredom-v0", "mixed", split, sessions=20, name="w", replace=True,
+                **SMALL)  # fmt: skip
+    with pytest.raises(InvalidArgument, match="or with users of a simulator"):
+        evaluate(Turn, asked, seeds=[0], folder=tmp_path)
+    evaluate(Turn, asked, seeds=[0], folder=tmp_path, simulator="w")
+    kept = json.loads((tmp_path / "seed-0" / "result.json").read_text())
+    assert kept["training"]["return (training)"] == kept["training"]["return (scoring)"] > 0
+    assert kept["same"]["simulator"] == "w"

@@ -1,5 +1,6 @@
 """What the file of a suite may say, and what is said of a slip in it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from recgym.agent import load_agent
 from recgym.cli import run
 from recgym.errors import RecGymError, UnknownName
 from recgym.suite.file import read_suite
+from recgym.suite.grid import Grid
 from tests.sentences import said
 from tests.suite.conftest import GUESS
 
@@ -22,6 +24,8 @@ ROOT = Path(__file__).parents[2]
         (GUESS.replace("tiny:Guess", "markow"), "No agent is named 'markow'. Did you mean 'markov"),
         (GUESS + "options = { nose = 1 }\n", "option of Guess is named 'nose'. Did you mean 'noi"),
         (GUESS + 'benchmarks = ["tiny:SHOPS"]\n', "Did you mean 'tiny:SHOP'"),
+        ('simulators = { "tiny:SHO" = "x" }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
+        ('simulators = { "tiny:SHOP" = 1 }\n' + GUESS, "'tiny:SHOP' of simulators of the suite is"),
         ('seeds-of = { "tiny:SHO" = [1] }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
         (GUESS + "seeds = []\n", "'seeds' of the row 'guess' is a list of one whole number"),
         (GUESS + 'seeds = ["a"]\n', "is a list of one whole number or more"),
@@ -156,6 +160,17 @@ def test_the_baselines_of_the_project_are_sound():
     steps = found.rows["d3rlpy-cql"].options
     assert steps["yoochoose-sample-v0"] == {"steps": 1000}
     assert steps["retailrocket-sample-v0"] == {"steps": 100}
+
+
+def test_the_variants_of_lea_are_sound():
+    found = read_suite(ROOT / "examples" / "lea.toml")
+    assert found.simulators.keys() < found.benchmarks.keys()
+    grid = Grid(found)
+    (step,) = [step for step in grid.steps() if step.row == "sa2c-leasr" and step.kind == "seed"
+               and step.benchmark == "movielens-small-v0" and step.seeds == (0,)]  # fmt: skip
+    assert grid.simulator(step) == "movielens-small-recgym-small"
+    assert grid.simulator(replace(step, kind="tuning")) == ""
+    assert grid.simulator(replace(step, benchmark="oracle-boredom-mixed-v0")) == ""
 
 
 def test_a_sweep_is_a_row_for_each_point(tiny):

@@ -1,0 +1,1 @@
+"""A text shop: products, search, goals, pages, and what a purchase is worth."""
