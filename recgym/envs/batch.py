@@ -27,13 +27,33 @@ _MODES = ("NextStep", "SameStep", "Disabled")
 class World(Protocol):
     """What can be seen and done."""
 
-    space: spaces.Box  # of one user's observation
     layout: Layout  # the parts of an observation
-    n_items: int
+
+    @property
+    def space(self) -> spaces.Space[Any]:
+        """Of one user's observation: whole numbers, or text."""
+
+    @property
+    def actions(self) -> "Actions":
+        """What can be done."""
 
     @property
     def titles(self) -> list[str]:
         """A name for each item."""
+
+
+class Actions(Protocol):
+    """What users can be shown or shoppers can do."""
+
+    @property
+    def space(self) -> spaces.Space[Any]:
+        """Of one action."""
+
+    def one(self, action: Any) -> NDArray[Any]:
+        """An action as a batch of one; or a sentence on why it is none."""
+
+    def all(self, actions: Any, count: int) -> NDArray[Any]:
+        """So many actions as a batch."""
 
 
 class Users(World, Protocol):
@@ -50,7 +70,7 @@ class Users(World, Protocol):
         """Begin an episode of some users, out of draws from these keys."""
 
     def answer(
-        self, actions: NDArray[np.int64]
+        self, actions: NDArray[Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """Recommend an item to each: rewards, terminated, truncated."""
 
@@ -60,7 +80,7 @@ class Users(World, Protocol):
     def infos(self) -> dict[str, NDArray[Any]]:
         """What else may be known of each, in new arrays."""
 
-    def told(self, user: int, action: int | None, reward: float) -> str:
+    def told(self, user: int, action: Any, reward: float) -> str:
         """A line for the reader of a session; before its first action, what came before."""
 
 
@@ -74,7 +94,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         self.world = world
         self.metadata = self.metadata | {"layout": world.layout}
         self.observation_space, self._formed = _formed(world.space, world.layout, observation)
-        self.action_space = spaces.Discrete(world.n_items)
+        self.action_space = world.actions.space
         self.render_mode = _checked_mode(render_mode, world)
         self._origin, self._episode, self._over = np.zeros(1, np.uint64), -1, True
         self._lines: list[str] = []
@@ -113,7 +133,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
     def _info(self) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _told(self, action: int | None, reward: float) -> str:
+    def _told(self, action: Any, reward: float) -> str:
         raise NotImplementedError
 
 
@@ -129,12 +149,12 @@ class UserEnv(SingleEnv):
         """Recommend an item."""
         if self._over:
             raise not_reset(self._episode < 0)
-        item = item_of(action, self.users.n_items)
-        rewards, terminated, truncated = self.users.answer(np.array([item]))
+        actions = self.users.actions.one(action)
+        rewards, terminated, truncated = self.users.answer(actions)
         reward, ends, stops = float(rewards[0]), bool(terminated[0]), bool(truncated[0])
         self._over = ends or stops
         if self.render_mode:
-            self._lines.append(self._told(item, reward))
+            self._lines.append(self._told(actions.tolist()[0], reward))
         return self._observation(), reward, ends, stops, self._info()
 
     def _begin(self, options: Mapping[str, Any]) -> None:
@@ -145,9 +165,9 @@ class UserEnv(SingleEnv):
         return self._formed(self.users.observe()[0])
 
     def _info(self) -> dict[str, Any]:
-        return {name: values[0].item() for name, values in self.users.infos().items()}
+        return {name: values.tolist()[0] for name, values in self.users.infos().items()}
 
-    def _told(self, action: int | None, reward: float) -> str:
+    def _told(self, action: Any, reward: float) -> str:
         return self.users.told(0, action, reward)
 
 
@@ -173,9 +193,9 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.single_observation_space, self._formed = _formed(
             users.space, users.layout, observation
         )
-        self.single_action_space = spaces.Discrete(users.n_items)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.single_action_space = users.actions.space
+        self.observation_space = _of_all(self.single_observation_space, self.num_envs)
+        self.action_space = _of_all(self.single_action_space, self.num_envs)
         self.render_mode = _checked_mode(render_mode, users)
         self._origins = np.zeros(self.num_envs, np.uint64)
         self._episodes = np.full(self.num_envs, -1)
@@ -217,13 +237,13 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """Recommend an item to every user; those whose episode is over begin another."""
         if not self._begun or (self._mode == "Disabled" and self._over.any()):
             raise not_reset(not self._begun)
-        items = items_of(actions, self.num_envs, self.users.n_items)
-        rewards, terminated, truncated = self.users.answer(items)
+        batch = self.users.actions.all(actions, self.num_envs)
+        rewards, terminated, truncated = self.users.answer(batch)
         every = np.ones(self.num_envs, bool)
         if self.render_mode:
+            done = batch.tolist()
             for user in np.flatnonzero(~self._over).tolist():
-                line = self.users.told(user, int(items[user]), float(rewards[user]))
-                self._lines[user].append(line)
+                self._lines[user].append(self.users.told(user, done[user], float(rewards[user])))
         ended = np.flatnonzero(self._over)
         if len(ended):  # in the step before: these begin anew instead
             for values in (rewards, terminated, truncated):
@@ -312,6 +332,20 @@ def known_only(environment: str, unknown: Iterable[str], known: Iterable[str]) -
         )
 
 
+class Items:
+    """Items by their numbers, as actions."""
+
+    def __init__(self, n_items: int) -> None:
+        """Number them."""
+        self.n_items, self.space = n_items, spaces.Discrete(n_items)
+
+    def one(self, action: Any) -> NDArray[np.int64]:
+        return np.array([item_of(action, self.n_items)])
+
+    def all(self, actions: Any, count: int) -> NDArray[np.int64]:
+        return items_of(actions, count, self.n_items)
+
+
 def item_of(action: Any, n_items: int) -> int:
     """An action as the number of an item."""
     try:
@@ -348,9 +382,12 @@ def items_of(actions: Any, count: int, n_items: int) -> NDArray[np.int64]:
 
 
 def _formed(
-    space: spaces.Box, layout: Layout, observation: Observation
-) -> tuple[spaces.Space[Any], Callable[[NDArray[Any]], Any]]:
+    space: spaces.Space[Any], layout: Layout, observation: Observation
+) -> tuple[spaces.Space[Any], Callable[[Any], Any]]:
     """The space in the form asked for, and what brings flat observations into it."""
+    if isinstance(space, spaces.Text):
+        return space, _as_text
+    assert isinstance(space, spaces.Box)
     if observation not in get_args(Observation):
         raise InvalidArgument(f"Observations are flat or dict, not {printable(repr(observation))}.")
     if observation == "flat":
@@ -362,8 +399,20 @@ def _formed(
     return spaces.Dict(parts), partial(_in_parts, layout)
 
 
+def _of_all(space: spaces.Space[Any], count: int) -> spaces.Space[Any]:
+    """Of a batch; texts have no arrays, and share one space, as each knows all characters."""
+    if isinstance(space, spaces.Text):
+        return spaces.Tuple((space,) * count)
+    found: spaces.Space[Any] = batch_space(space, count)
+    return found
+
+
 def _as_they_are(flat: NDArray[Any]) -> NDArray[Any]:
     return flat
+
+
+def _as_text(texts: Any) -> str | tuple[str, ...]:
+    return texts if isinstance(texts, str) else tuple(texts)
 
 
 def _in_parts(layout: Layout, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recgym.envs.batch import (
     COMMON,
+    Items,
     Observation,
     UserEnv,
     UserVectorEnv,
@@ -127,6 +128,7 @@ class OracleUsers:
         """Make room for that many users."""
         o = oracle
         self.count, self.oracle, self.n_items = count, o, o.n_items
+        self.actions = Items(o.n_items)
         self.catalogue = catalogue_of(o)
         self.layout = {"history": (0, o.history), "responses": (o.history, 2 * o.history)}
         high = np.repeat(np.array([o.n_items, len(RESPONSES)], np.int32), o.history)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recgym.envs.batch import (
     COMMON,
+    Items,
     Observation,
     SingleEnv,
     UserVectorEnv,
@@ -76,7 +77,7 @@ class Replay:
         self.off_log, self.attempts, self.history = off_log, int(attempts), history
         self.space = history_space(known.n_items, history)
         self.layout = {"history": (0, int(history))}
-        self.n_items = known.n_items
+        self.n_items, self.actions = known.n_items, Items(known.n_items)
         self.sessions = _sessions(known, split)
         self.no_behaviour = len(known.manifest.behaviours)
 
@@ -164,7 +165,7 @@ class ReplayUsers:
     def __init__(self, count: int, replay: Replay) -> None:
         """Make room for that many users."""
         self.count, self.replay, self.n_items = count, replay, replay.n_items
-        self.space, self.layout = replay.space, replay.layout
+        self.space, self.layout, self.actions = replay.space, replay.layout, replay.actions
         # In two arrays, so that an episode begins by two assignments: the next event and the end
         # of the session, items in the window, tries at the event, steps, steps off the log;
         self._counts = np.zeros((6, count), np.int64)

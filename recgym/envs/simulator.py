@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recgym.envs.batch import (
     COMMON,
+    Items,
     Observation,
     UserEnv,
     UserVectorEnv,
@@ -126,6 +127,7 @@ class SimulatedUsers:
         """Make room for that many users."""
         s = simulated
         self.count, self.simulated, self.n_items = count, s, s.n_items
+        self.actions = Items(s.n_items)
         self.space, self.layout = s.space, s.layout
         self.keys = np.zeros(count, np.uint64)
         self.steps, self.refused, self.taken, self.session = np.zeros((4, count), np.int64)
