@@ -17,7 +17,7 @@ from recgym.errors import InvalidArgument, MissingExtra
 from recgym.evaluation.closed_loop import USERS
 from recgym.evaluation.intervals import CLAIMED, holm, paired
 from recgym.evaluation.predictions import Predictions
-from recgym.evaluation.report import Report, evaluate, run_folder
+from recgym.evaluation.report import Report, evaluate, read_json, run_folder
 from recgym.evaluation.scoring import primary_outcomes
 from recgym.evaluation.selection import EPSILON, Judgement, judged
 from recgym.evaluation.tasks import Progress, Task
@@ -115,6 +115,7 @@ class _Evaluate:
     set: tuple[str, ...] = ()  # options of the agent, as name=value
     split: Literal["validation", "test"] = "test"  # choose agents and options by the validation
     users: int = USERS  # who answer in a closed loop; a leaderboard takes the default
+    simulator: str = ""  # whose users are asked about the agent, too, in both of its roles
     ope: bool = False  # how far off-policy estimates are from the truth
     epsilon: float = EPSILON  # with --ope: the share of any item at all in what agents recommend
     out: Path | None = None  # the folder for results ($RECGYM_HOME/runs); with --ope, a JSON file
@@ -142,6 +143,8 @@ def _evaluate(options: _Evaluate) -> None:
     else:
         for report in reports:
             _print_report(report)
+            if options.simulator:
+                _print_simulated(report, options)
         if len(reports) > 1:
             _print_differences(reports)
         where = [_folder(report, options) for report in reports]
@@ -161,6 +164,7 @@ def _report(name: str, options: _Evaluate, config: Mapping[str, Any], progress: 
         seeds=options.seeds or None,
         split=options.split,
         users=options.users,
+        simulator=options.simulator,
         folder=options.out,
         anew=options.anew,
         progress=progress,
@@ -210,6 +214,15 @@ def _print_report(report: Report) -> None:
     costs = (f"{key} {_plain(_mean([one['costs'][key] for one in results]))}"
              for key in results[0]["costs"])  # fmt: skip
     OUT.print(f"costs: {', '.join(costs)}", highlight=False)
+
+
+def _print_simulated(report: Report, options: _Evaluate) -> None:
+    """What users of a simulator make of the agent."""
+    folder = _folder(report, options)
+    told = [read_json(folder / f"seed-{seed}" / "result.json")["training"] for seed in report.seeds]
+    said = (f"{key} {_plain(_mean([one[key] for one in told]))}"
+            for key in told[0] if key.startswith(("return", "coverage")))  # fmt: skip
+    OUT.print(f"users of {plain(options.simulator)}: {', '.join(said)}", highlight=False)
 
 
 def _mean(values: list[Any]) -> Any:

@@ -13,7 +13,7 @@ import pytest
 import recgym
 from recgym.agent import View
 from recgym.agents.lea import LEA
-from recgym.benchmarks import Benchmark
+from recgym.benchmarks import BENCHMARKS, Benchmark
 from recgym.cli import run
 from recgym.envs import simulator as environment
 from recgym.envs.draws import keys_of, origins_of, uniforms
@@ -452,7 +452,9 @@ def test_what_agents_are_worth_to_simulated_users_is_that_of_a_slow_walk(twice):
     assert found["return (gap)"] == 0  # both are the same
 
 
-def test_an_agent_may_learn_from_simulated_users_and_is_scored_by_them(homes, twice, tmp_path):
+def test_an_agent_may_learn_from_simulated_users_and_is_scored_by_them(
+    homes, twice, tmp_path, monkeypatch, capsys
+):
     asked = Benchmark("w-v0", DATA, "ndcg@10", shows="that tests pass", hides="all else", build="")
     for split in ("validation", "test"):
         collect("recgym/OracleBoredom-v0", "mixed", split, sessions=20, name="w", replace=True,
@@ -463,3 +465,6 @@ def test_an_agent_may_learn_from_simulated_users_and_is_scored_by_them(homes, tw
     kept = json.loads((tmp_path / "seed-0" / "result.json").read_text())
     assert kept["training"]["return (training)"] == kept["training"]["return (scoring)"] > 0
     assert kept["same"]["simulator"] == "w"
+    monkeypatch.setitem(BENCHMARKS, "w-v0", asked)
+    run(["evaluate", "popular", "--benchmark", "w-v0", "--simulator", "w"])
+    assert "users of w: return (training) " in capsys.readouterr().out
