@@ -32,7 +32,7 @@ from recgym.agent import (
     taught,
 )
 from recgym.benchmarks import Benchmark, benchmark_named
-from recgym.errors import InvalidArgument
+from recgym.errors import InvalidArgument, printable
 from recgym.evaluation.closed_loop import USERS, recommended, simulated, simulator_env
 from recgym.evaluation.intervals import LISTED, interval
 from recgym.evaluation.predictions import Predictions
@@ -222,6 +222,14 @@ def _result(
             )
         known = task.benchmark.env
         env = gymnasium.make(known) if known else simulator_env(simulator)
+    if simulator:
+        shown, seen = simulator_env(simulator).observation_space, task.train.observation_space
+        if shown != seen:
+            raise InvalidArgument(
+                f"Agents see {printable(repr(seen))} on {task.benchmark.name}, and users of the "
+                f"simulator '{printable(simulator)}' show {printable(repr(shown))}: ask one of the "
+                "same data, whose users show what they took."
+            )
     learner = made(agent, config, seed)
     with _Peak() as peak:
         began = time.perf_counter()

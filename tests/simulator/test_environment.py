@@ -455,16 +455,22 @@ def test_what_agents_are_worth_to_simulated_users_is_that_of_a_slow_walk(twice):
 def test_an_agent_may_learn_from_simulated_users_and_is_scored_by_them(
     homes, twice, tmp_path, monkeypatch, capsys
 ):
-    asked = Benchmark("w-v0", DATA, "ndcg@10", shows="that tests pass", hides="all else", build="")
-    for split in ("validation", "test"):
-        collect("recgym/OracleBoredom-v0", "mixed", split, sessions=20, name="w", replace=True,
-                **SMALL)  # fmt: skip
+    steps = np.arange(20 * 30)
+    frame = {"who": steps % 30, "what": steps % 20, "when": 10**9 + steps}
+    log = recgym.log_from_frame(frame, user="who", item="what", time="when", name="turn")
+    assert log.n_items == 20
+    recgym.to_minari(log)
+    about = {"shows": "that tests pass", "hides": "all else", "build": ""}
+    asked = Benchmark("turn-v0", "recgym/turn/logged-v0", "ndcg@10", **about, log="turn")
     with pytest.raises(InvalidArgument, match="or with users of a simulator"):
         evaluate(Turn, asked, seeds=[0], folder=tmp_path)
     evaluate(Turn, asked, seeds=[0], folder=tmp_path, simulator="w")
     kept = json.loads((tmp_path / "seed-0" / "result.json").read_text())
     assert kept["training"]["return (training)"] == kept["training"]["return (scoring)"] > 0
     assert kept["same"]["simulator"] == "w"
-    monkeypatch.setitem(BENCHMARKS, "w-v0", asked)
-    run(["evaluate", "popular", "--benchmark", "w-v0", "--simulator", "w"])
+    monkeypatch.setitem(BENCHMARKS, "turn-v0", asked)
+    run(["evaluate", "popular", "--benchmark", "turn-v0", "--simulator", "w"])
     assert "users of w: return (training) " in capsys.readouterr().out
+    oracle = Benchmark("w-v0", DATA, "return", **about, env="recgym/OracleBoredom-v0")
+    with pytest.raises(InvalidArgument, match="whose users show what they took"):
+        evaluate("popular", oracle, seeds=[0], folder=tmp_path, simulator="w")
