@@ -2,11 +2,13 @@
 
 Counts come from the manifests in cards/counts, named <source>[--variant].json: copies of the
 manifest.json of a built log, whose own hash is checked here. Scores of the oracle come from what
-`python datasets/oracle.py` wrote. Nothing in a block is typed.
+`python datasets/oracle.py` wrote, those of shops from `python datasets/shops.py`. Nothing in a
+block is typed.
 """
 
 import difflib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -14,15 +16,17 @@ from pathlib import Path
 
 import gymnasium
 
-from recgym.envs import ORACLES, REPLAYS
+from recgym.envs import ORACLES, REPLAYS, SHOPS
 from recgym.envs.frozen import frozen
 from recgym.envs.oracle import Oracle
 from recgym.envs.policies import reference_policies
 from recgym.log import SPLITS, Manifest
+from recgym.shop.store import FROZEN
 from recgym.sources import load_source, source_names
 
 HERE = Path(__file__).parent
 ENVS = HERE.parent / "recgym" / "envs" / "README.md"
+SHOP = HERE.parent / "recgym" / "shop" / "README.md"
 CARDS, COUNTS = HERE / "cards", HERE / "cards" / "counts"
 
 
@@ -50,6 +54,8 @@ def rendered() -> dict[Path, str]:
         (ENVS, "oracles", scores_table(*reference_policies())),
         (ENVS, "parameters", parameters_table()),
         (ENVS, "replays", replays_table()),
+        (SHOP, "shops", shops_table("train", "validation", "test")),
+        (HERE.parent / "README.md", "shops", shops_table("test")),
     ]
     blocks += [(CARDS / f"{name}.md", "counts", counts_table(name)) for name in source_names()]
     pages: dict[Path, str] = {}
@@ -88,6 +94,21 @@ def replays_table() -> str:
     for data in REPLAYS:
         command = gymnasium.spec(f"recgym/{data}Replay-v0").kwargs["build"]
         rows.append([f"`recgym/{data}Replay-v0`", f"`{command}`"])
+    return _table(rows)
+
+
+def shops_table(*splits: str) -> str:
+    """What shoppers reach in each shop: the mean reward, and how often it is 1."""
+    shops = json.loads(FROZEN.read_text("utf-8"))
+    ids = {kwargs["shop"]: f"`recgym/{name}-v0`" for name, kwargs in SHOPS.items()}
+    known = next(iter(shops.values()))["scores"]["test"]
+    rows = [["environment", "products", "goals", "split", *(f"`{name}`" for name in known)]]
+    for name, shop in shops.items():
+        for split in splits:
+            scores = shop["scores"][split].values()
+            reached = [f"{one['score']:.3f} ({one['success']:.1%})" for one in scores]
+            about = [ids[name], f"{shop['products']:,}", f"{shop['goals']:,}", split]
+            rows.append([*about, *reached])
     return _table(rows)
 
 

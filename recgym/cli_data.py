@@ -4,25 +4,27 @@ import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import gymnasium
 import tyro
 from minari import MinariDataset, list_local_datasets
 from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, Suppress
 
+from recgym.demonstrations import EPISODES, NAMES, SHOP, demonstrate
 from recgym.engine import EngineName
 from recgym.errors import BadLog, InvalidArgument, NothingLeft, UnknownName
 from recgym.export import DataFormat, combine, to_minari
 from recgym.home import home, load_log, log_names, remove_log
-from recgym.log import InteractionLog
+from recgym.log import InteractionLog, Split
 from recgym.protocols import PROTOCOLS, PUBLISHED, Protocol, protocol_named
-from recgym.rollouts import collect
+from recgym.rollouts import SESSIONS, collect
 from recgym.sources import load_source, prepare, source_names
 from recgym.terminal import ERR, OUT, Command, bars, chosen, command, plain, taken
 
@@ -34,7 +36,10 @@ def run(words: Sequence[str]) -> None:
         "build": ("build a log from what you downloaded", _build),
         "info": ("what a log holds", _command(_info)),
         "export": ("write the splits of a log as Minari datasets", _command(_export)),
-        "collect": ("write what policies did with oracle users as datasets", _command(_collect)),
+        "collect": (
+            "write what policies did with oracle users, or shoppers, as datasets",
+            _command(_collect),
+        ),
         "combine": ("join Minari datasets of equal spaces", _command(_combine)),
         "hash": ("read every byte of a log, check it, and print its digest", _command(_hash)),
         "diagnose": ("does this log need RL, and can it carry a claim?", _command(_diagnose)),
@@ -203,33 +208,38 @@ def _export(options: _Export) -> None:
 
 @dataclass(frozen=True)
 class _Collect:
-    """Let logging policies act on oracle users: recgym/oracle-boredom/mixed-v0 and so on."""
+    """Let policies act on oracle users, or shoppers in a shop, and write what they did.
 
-    env: Positional[str]  # such as recgym/OracleBoredom-v0
-    policies: tuple[str, ...] = ("random", "medium", "expert", "mixed")  # and privileged
-    splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
-    sessions: int | None = None  # of each dataset; 8,000 for training, else 1,000
+    As recgym/oracle-boredom/mixed-v0, recgym/minishop/scripted-v0 and so on.
+    """
+
+    env: Positional[str]  # such as recgym/OracleBoredom-v0, recgym/MiniShop-v0
+    policies: tuple[str, ...] = ()  # empty: random, medium, expert, mixed; rule, scripted, oracle
+    splits: tuple[Literal["train", "validation", "test"], ...] = ()  # empty: all; of shops not test
+    sessions: int | None = None  # of each dataset; 8,000 for training, else 1,000; 2,000 and 500
+    files: str | None = None  # for recgym/WebShop-v0: the folder of WebShop's files
     name: str | None = None  # in the ids of the datasets, instead of the environment's
     replace: bool = False  # write anew what exists
     json: bool = False  # print JSON
 
 
 def _collect(options: _Collect) -> None:
+    more: dict[str, Any] = {
+        "sessions": options.sessions, "name": options.name, "replace": options.replace
+    }  # fmt: skip
+    write: Callable[..., MinariDataset]
+    policies: tuple[str, ...]
+    splits: tuple[Split, ...]
+    if gymnasium.spec(options.env).entry_point == SHOP:
+        write, policies, splits = demonstrate, NAMES, tuple(EPISODES)
+        more |= {"files": options.files} if options.files else {}
+    else:
+        write, policies, splits = collect, ("random", "medium", "expert", "mixed"), tuple(SESSIONS)
     with bars() as progress:
         written = [
-            _dataset_summary(
-                collect(
-                    options.env,
-                    policy,
-                    split,
-                    sessions=options.sessions,
-                    name=options.name,
-                    replace=options.replace,
-                    progress=progress,
-                )
-            )
-            for policy in options.policies
-            for split in options.splits
+            _dataset_summary(write(options.env, policy, split, progress=progress, **more))
+            for policy in options.policies or policies
+            for split in options.splits or splits
         ]
     _print_datasets(written, options.json)
 

@@ -16,12 +16,14 @@ from tyro.conf import Positional
 
 from recgym.agent import agent_names
 from recgym.checks import check_agent, check_dataset, check_env, check_vector_env
-from recgym.envs import ORACLES, REPLAYS, SIMULATED
+from recgym.cli_shop import shop_chooser
+from recgym.envs import ORACLES, REPLAYS, SHOPS, SIMULATED
 from recgym.envs.batch import SingleEnv
 from recgym.envs.frozen import frozen, normalised
 from recgym.envs.oracle import OracleEnv
 from recgym.envs.policies import reference_policies
 from recgym.envs.replay import Replay
+from recgym.envs.shop import ShopEnv
 from recgym.errors import InvalidArgument, RecGymError, UnknownName
 from recgym.export import exact_scores
 from recgym.home import home, log_names
@@ -45,8 +47,9 @@ def _envs(options: _Envs) -> None:
         replays = [_replay(f"recgym/{data}Replay-v0", log) for data, (log, _) in REPLAYS.items()]
         simulated = [_simulated(f"recgym/{data}LLM-v0", dataset)
                      for data, (_, dataset) in SIMULATED.items()]  # fmt: skip
+    shops = [_shop(name) for name in SHOPS]
     if options.json:
-        print(json.dumps(oracles + replays + simulated, indent=1))
+        print(json.dumps(oracles + replays + simulated + shops, indent=1))
         return
     _print_envs(
         "Users whose every answer is known",
@@ -66,12 +69,18 @@ def _envs(options: _Envs) -> None:
         ("environment", "data", "fitted"),
         [(one["id"], one["data"], "yes" if one["fitted"] else "—") for one in simulated],
     )
+    _print_envs(
+        "Shops: buy what is asked for in words",
+        ("environment", "products", "needs"),
+        [(one["id"], one["data"], one["needs"]) for one in shops],
+    )
     OUT.print(
         "Observations are a Box of the last 25 items and how each was answered (replay: of the "
         "last 10 items consumed), actions Discrete(items): one item.\n"
         "Scores are mean returns; of replays, in the test split. —: no such log yet; "
         "gymnasium.make names the command that builds it. recgym/Replay-v0 replays any other "
-        "(log=NAME), recgym/LLM-v0 asks any other simulator (simulator=NAME).",
+        "(log=NAME), recgym/LLM-v0 asks any other simulator (simulator=NAME). In shops, both are "
+        "texts, or actions numbers with numbered=True.",
         highlight=False,
     )
 
@@ -150,21 +159,37 @@ def _simulated(env_id: str, dataset: str) -> dict[str, Any]:
     }
 
 
+def _shop(name: str) -> dict[str, Any]:
+    mine = name.startswith("WebShop")
+    return {
+        "id": f"recgym/{name}-v0",
+        "data": "WebShop's, from files of yours" if mine else "embedded",
+        "question": "Can it find, choose and buy what is asked for in words?",
+        "needs": "files=FOLDER" if mine else "",
+        "scores": {},
+    }
+
+
 # ---------------------------------------------------------------------------------------- playing
 
 
 @dataclass(frozen=True)
 class _Play:
-    """Walk through an episode: recommend items yourself, or watch a policy or an agent do it."""
+    """Walk through an episode: recommend items yourself, or watch a policy or an agent do it.
+
+    In a shop, go shopping, or watch a shopper: rule, scripted, oracle.
+    """
 
     env: Positional[str]  # such as recgym/OracleBoredom-v0, or module:id where it is registered
     by: str = "you"  # you, random, of an oracle planner and so on, or package.module:Agent
     seed: int = 0  # of the user
     log: str | None = None  # for recgym/Replay-v0: its name, or its folder
+    files: str | None = None  # for recgym/WebShop-v0: the folder of WebShop's files
 
 
 def _play(options: _Play) -> None:
     given: dict[str, Any] = {"log": options.log} if options.log else {}
+    given |= {"files": options.files} if options.files else {}
     spec = _spec(options.env)
     if "ansi" not in gymnasium.make(spec, **given).metadata.get("render_modes", ()):
         raise InvalidArgument(
@@ -172,8 +197,13 @@ def _play(options: _Play) -> None:
         )
     env = gymnasium.make(spec, render_mode="ansi", **given)
     observation, info = env.reset(seed=options.seed)
-    choose = _chooser(env, options.by)
-    print(env.render())
+    single = env.unwrapped
+    if isinstance(single, ShopEnv):
+        choose = shop_chooser(single, options.by, options.seed)
+    else:
+        choose = _chooser(env, options.by)
+    before = str(env.render())
+    print(before)
     total, over = 0.0, False
     while not over:
         item = choose(observation, info)
@@ -181,8 +211,11 @@ def _play(options: _Play) -> None:
             break
         observation, reward, terminated, truncated, info = env.step(item)
         total, over = total + float(reward), terminated or truncated
-        print(str(env.render()).splitlines()[-1])
-    print(f"Return {total:.2f}. {_ending(over, bool(over and terminated))}")
+        after = str(env.render())
+        print(after[len(before) :].removeprefix("\n"))
+        before = after
+    left = "It is bought." if isinstance(single, ShopEnv) else "The user left."
+    print(f"Return {total:.2f}. {_ending(over, bool(over and terminated), left)}")
     known = frozen().get(spec.id)
     if known:
         scores = known["scores"]
@@ -204,10 +237,10 @@ def _spec(known: str) -> EnvSpec:
     return gymnasium.spec(env_id)
 
 
-def _ending(over: bool, terminated: bool) -> str:
+def _ending(over: bool, terminated: bool, left: str) -> str:
     if not over:
         return "You stopped."
-    return "The user left." if terminated else "The episode was cut here."
+    return left if terminated else "The episode was cut here."
 
 
 def _chooser(env: gymnasium.Env[Any, Any], by: str) -> Chooser:

@@ -266,7 +266,7 @@ def new_storage(
     folder: Path,
     observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],
-    env_spec: EnvSpec,
+    env_spec: EnvSpec | None,
     data_format: DataFormat,
 ) -> MinariStorage:
     """A storage without episodes in a folder."""

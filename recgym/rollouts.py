@@ -20,7 +20,7 @@ from recgym.errors import InvalidArgument, UnknownName, printable
 from recgym.export import Progress, dataset_id, made_here, new_storage, writing_dataset
 from recgym.log import Split
 
-SESSIONS = {"train": 8000, "validation": 1000, "test": 1000}
+SESSIONS: dict[Split, int] = {"train": 8000, "validation": 1000, "test": 1000}
 FIRST_SEEDS = {"train": 0, "validation": 10**7, "test": 2 * 10**7}  # users of their own
 POLICIES = (*TIERS, "mixed")
 _ORACLE = "recgym.envs.oracle:OracleEnv"

@@ -56,7 +56,9 @@ ALLOWED = {
         *(f"recgym.simulator.{part}" for part in (
             "cache", "calibration", "catalogue", "moments", "store",
         )),
+        *(f"recgym.shop.{part}" for part in ("goals", "pages", "reward", "store")),
     },
+    "recgym.cli_shop": {"recgym.envs.shop", "recgym.shop.shoppers"},
     "recgym.episodes": {"recgym.log"},
     "recgym.buffers": {"recgym.episodes"},
     "recgym.minari_format": {"recgym.buffers", "recgym.episodes", "recgym.log"},
@@ -64,6 +66,10 @@ ALLOWED = {
     "recgym.rollouts": {
         "recgym.envs.batch", "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies",
         "recgym.episodes", "recgym.export", "recgym.log",
+    },
+    "recgym.demonstrations": {
+        "recgym.envs.batch", "recgym.envs.shop", "recgym.episodes", "recgym.export", "recgym.log",
+        "recgym.shop.catalogue", "recgym.shop.shoppers",
     },
     "recgym.bridges": {
         "recgym.d3rl", "recgym.envs.batch", "recgym.minari_format", "recgym.networks",
@@ -147,7 +153,8 @@ ALLOWED = {
     "recgym.shop": {
         "recgym", "recgym.envs.draws", "recgym.home", "recgym.log",
         *(f"recgym.shop.{part}" for part in (
-            "catalogue", "generated", "goals", "nouns", "pages", "reward", "search",
+            "analysis", "assortment", "catalogue", "generated", "goals", "html", "nouns", "pages",
+            "reward", "search", "store",
         )),
     },
     "recgym.terminal": set(),
@@ -185,13 +192,15 @@ ALLOWED = {
         "recgym.leaderboard.verification", "recgym.terminal",
     },
     "recgym.cli_data": {
-        "recgym.diagnose", "recgym.engine", "recgym.export", "recgym.home", "recgym.log",
+        "recgym.demonstrations", "recgym.diagnose", "recgym.engine", "recgym.export",
+        "recgym.home", "recgym.log",
         "recgym.plots", "recgym.protocols", "recgym.rollouts", "recgym.sources", "recgym.terminal",
     },
     "recgym.cli_envs": {
         "recgym.agent",
-        "recgym.checks", "recgym.envs", "recgym.envs.batch", "recgym.envs.frozen",
-        "recgym.envs.oracle", "recgym.envs.policies", "recgym.envs.replay", "recgym.export",
+        "recgym.checks", "recgym.cli_shop", "recgym.envs", "recgym.envs.batch",
+        "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies", "recgym.envs.replay",
+        "recgym.envs.shop", "recgym.export",
         "recgym.home", "recgym.terminal",
     },
     "recgym.datasets": {

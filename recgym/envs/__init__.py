@@ -40,6 +40,14 @@ SIMULATED = {data: (log, f"recgym/{log}/logged-v0") for data, (log, _) in REPLAY
     "OracleDrift": ("oracle-drift-mixed", "recgym/oracle-drift/mixed-v0"),
 }
 
+# text shops: the embedded ones, and those of WebShop's files, whose folder is given as files=…
+SHOPS: dict[str, dict[str, object]] = {
+    "MiniShop": {"shop": "minishop"},
+    "MiniShopB": {"shop": "minishop-b"},
+    "WebShop": {"shop": "webshop"},
+    "WebShop1k": {"shop": "webshop-1k"},
+}
+
 
 def _register(name: str, module: str, classes: str, **kwargs: object) -> None:
     gymnasium.register(
@@ -61,3 +69,5 @@ for name, (_, parameters) in ORACLES.items():
 _register("LLM", "simulator", "Simulator")
 for data, (name, _) in SIMULATED.items():
     _register(f"{data}LLM", "simulator", "Simulator", simulator=f"{name}-recgym-small")
+for name, kwargs in SHOPS.items():
+    _register(name, "shop", "Shop", **kwargs)

@@ -92,10 +92,10 @@ class SingleEnv(gymnasium.Env[Any, Any]):
     def __init__(self, world: World, render_mode: str | None, observation: Observation) -> None:
         """Take spaces from a world."""
         self.world = world
-        self.metadata = self.metadata | {"layout": world.layout}
+        self.metadata = self.metadata | _parts_of(world)
         self.observation_space, self._formed = _formed(world.space, world.layout, observation)
         self.action_space = world.actions.space
-        self.render_mode = _checked_mode(render_mode, world)
+        self.render_mode = _checked_mode(render_mode, self.metadata, world)
         self._origin, self._episode, self._over = np.zeros(1, np.uint64), -1, True
         self._lines: list[str] = []
 
@@ -186,7 +186,7 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """Take a batch."""
         self.users, self.num_envs = users, users.count
         self._mode = _autoreset(autoreset_mode)
-        self.metadata = self.metadata | {"layout": users.layout}
+        self.metadata = self.metadata | _parts_of(users)
         if AutoresetMode is not None:
             self.autoreset_mode = AutoresetMode(self._mode)  # where TorchRL looks for it
             self.metadata["autoreset_mode"] = self.autoreset_mode
@@ -196,7 +196,7 @@ class UserVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.single_action_space = users.actions.space
         self.observation_space = _of_all(self.single_observation_space, self.num_envs)
         self.action_space = _of_all(self.single_action_space, self.num_envs)
-        self.render_mode = _checked_mode(render_mode, users)
+        self.render_mode = _checked_mode(render_mode, self.metadata, users)
         self._origins = np.zeros(self.num_envs, np.uint64)
         self._episodes = np.full(self.num_envs, -1)
         self._over = np.ones(self.num_envs, bool)
@@ -399,6 +399,11 @@ def _formed(
     return spaces.Dict(parts), partial(_in_parts, layout)
 
 
+def _parts_of(world: World) -> dict[str, Any]:
+    """What the metadata say of an observation: text has no parts."""
+    return {"layout": world.layout} if world.layout else {}
+
+
 def _of_all(space: spaces.Space[Any], count: int) -> spaces.Space[Any]:
     """Of a batch; texts have no arrays, and share one space, as each knows all characters."""
     if isinstance(space, spaces.Text):
@@ -430,10 +435,11 @@ def _masked(infos: dict[str, NDArray[Any]], mask: NDArray[np.bool_]) -> dict[str
     return infos | {f"_{name}": mask.copy() for name in infos}
 
 
-def _checked_mode(render_mode: str | None, world: World) -> str | None:
-    if render_mode not in (None, *_RENDER_MODES):
+def _checked_mode(render_mode: str | None, metadata: Mapping[str, Any], world: World) -> str | None:
+    modes = metadata["render_modes"]
+    if render_mode not in (None, *modes):
         raise InvalidArgument(
-            f"The render modes are {', '.join(_RENDER_MODES)}, not {printable(repr(render_mode))}."
+            f"The render modes are {', '.join(modes)}, not {printable(repr(render_mode))}."
         )
     if render_mode:
         world.titles  # noqa: B018  # read now: a log may be gone later
