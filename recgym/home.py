@@ -124,6 +124,29 @@ def write_whole(file: Path, text: str) -> None:
 
 
 @contextmanager
+def whole_folder(folder: Path, what: str) -> Iterator[Path]:
+    """A draft beside a folder that takes its place when the block succeeds, and else vanishes."""
+    mark = uuid.uuid4().hex[:8]
+    draft, old = (folder.with_name(f".{folder.name}.{mark}.{end}") for end in ("part", "old"))
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+    except OSError as problem:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise OutOfRoom(
+            f"{what} could not be written to {folder} ({problem.strerror or problem}): make room, "
+            "or name another folder; nothing was changed."
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
 def locked(file: Path) -> Iterator[bool]:
     """Hold a lock that dies with its process; False where another process holds it."""
     held = os.open(file, os.O_RDONLY if file.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)

@@ -10,7 +10,7 @@ import gymnasium
 import pytest
 
 import recgym
-from recgym.envs import ORACLES, REPLAYS, SIMULATED
+from recgym.envs import ORACLES, REPLAYS, SHOPS, SIMULATED
 
 
 def recgym_says(*words, typed="", folder=None, fails=False):
@@ -32,7 +32,7 @@ def test_all_environments_are_listed_with_what_they_need_and_bring():
         name for name in gymnasium.registry
         if name.startswith("recgym/") and name not in ("recgym/Replay-v0", "recgym/LLM-v0")
     }  # fmt: skip
-    assert len(rows) == len(ORACLES) + len(REPLAYS) + len(SIMULATED)
+    assert len(rows) == len(ORACLES) + len(REPLAYS) + len(SIMULATED) + len(SHOPS)
     boredom, demo = rows["recgym/OracleBoredom-v0"], rows["recgym/DemoReplay-v0"]
     assert (
         boredom["scores"]["random"] < boredom["scores"]["observer"] < boredom["scores"]["planner"]

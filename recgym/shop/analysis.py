@@ -1,7 +1,8 @@
 """The terms that a text is searched by: Lucene's English analysis, as pyserini uses it.
 
 Words as Lucene's standard tokenizer cuts them (Unicode's word boundaries, and emoji), in lower
-case, without 's, without 33 stop words, stemmed by Porter's program.
+case, without 's, without 33 stop words, stemmed by Porter's program. Two things are left out: the
+quotation mark within Hebrew words, and key caps of # and *.
 """
 
 import re
@@ -103,10 +104,13 @@ _KIND_OF = {
     }.items()
     for character in characters
 }
-_EMOJI = re.compile(  # Unicode 11's Extended_Pictographic
-    "[©®‼⁉™ℹ↔-↙↩↪⌚⌛⌨⎈⏏⏩-⏳⏸-⏺Ⓜ▪▫▶◀◻-◾☀-★☇-☒☔-⚅⚐-✅✈-✒✔✖✝✡✨✳✴❄❇❌❎❓-❕❗❣-❧➕-➗➡➰➿⤴⤵⬅-⬇⬛⬜⭐⭕〰〽㊗㊙"
-    "\U0001f000-\U0001f0ff\U0001f10d-\U0001f10f\U0001f12f\U0001f16c-\U0001f171\U0001f17e\U0001f17f"
-    "\U0001f18e\U0001f191-\U0001f19a\U0001f1ad-\U0001f1e5\U0001f201-\U0001f20f\U0001f21a\U0001f22f"
+_RANGES = (
+    ("🇦", "🇿", "R"), ("🏻", "🏿", "M"), ("Ⓐ", "ⓩ", "L"), ("🄰", "🆉", "L"), ("⺀", "⿕", "H"),
+)  # fmt: skip
+_EMOJI = re.compile(  # Unicode 11's Extended_Pictographic, without letters
+    "[©®‼⁉™↔-↙↩↪⌚⌛⌨⎈⏏⏩-⏳⏸-⏺▪▫▶◀◻-◾☀-★☇-☒☔-⚅⚐-✅✈-✒✔✖✝✡✨✳✴❄❇❌❎❓-❕❗❣-❧➕-➗➡➰➿⤴⤵⬅-⬇⬛⬜⭐⭕〰〽㊗㊙"
+    "\U0001f000-\U0001f0ff\U0001f10d-\U0001f10f\U0001f12f\U0001f16c-\U0001f16f\U0001f18e"
+    "\U0001f191-\U0001f19a\U0001f1ad-\U0001f1e5\U0001f201-\U0001f20f\U0001f21a\U0001f22f"
     "\U0001f232-\U0001f23a\U0001f23c-\U0001f23f\U0001f249-\U0001f3fa\U0001f400-\U0001f53d"
     "\U0001f546-\U0001f64f\U0001f680-\U0001f6ff\U0001f774-\U0001f77f\U0001f7d5-\U0001f7ff"
     "\U0001f80c-\U0001f80f\U0001f848-\U0001f84f\U0001f85a-\U0001f85f\U0001f888-\U0001f88f"
@@ -132,15 +136,16 @@ def _kind(character: str) -> str:
     if kind := _KIND_OF.get(character):
         return kind
     if _EMOJI.match(character):
-        return "M" if "🏻" <= character <= "🏿" else "E"
-    if "🇦" <= character <= "🇿":
-        return "R"
+        return "E"
+    for first, last, kind in _RANGES:
+        if first <= character <= last:
+            return kind
     category = unicodedata.category(character)
     if category == "Nd":
         return "N"
     if category[0] in "LM" and _WITHOUT_SPACES.match(character):
         return "S"
-    if category[0] == "L" or category == "Nl" or "Ⓐ" <= character <= "ⓩ":
+    if category[0] == "L" or category == "Nl":
         name = unicodedata.name(character, "")
         return next((kind for begins, kind in _KINDS_BY_NAME if name.startswith(begins)), "L")
     if category[0] == "M" or category == "Cf":

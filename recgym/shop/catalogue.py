@@ -6,8 +6,6 @@ import math
 import mmap
 import os
 import re
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +17,8 @@ from typing import Any, overload
 import numpy as np
 
 from recgym import __version__
-from recgym.errors import BadDataset, BadRawData, InvalidArgument, OutOfRoom, printable
-from recgym.home import write_whole
+from recgym.errors import BadDataset, BadRawData, InvalidArgument, printable
+from recgym.home import whole_folder, write_whole
 from recgym.log import sha256_of_json
 
 NO_PRICE = 100.0  # what a product costs that names no price
@@ -552,24 +550,8 @@ def _sha256_of_file(file: Path) -> str:
 
 @contextmanager
 def _replacing(folder: Path, replace: bool) -> Iterator[Path]:
-    """A draft beside a folder that becomes it when the block succeeds, and else vanishes."""
+    """A draft of a folder, which is replaced only where that is asked for."""
     if folder.exists() and not replace:
         raise InvalidArgument(f"{folder} is there already: name another folder, or replace it.")
-    mark = uuid.uuid4().hex[:8]
-    draft, old = (folder.parent / f".{folder.name}.{mark}.{end}" for end in ("part", "old"))
-    try:
-        draft.mkdir(parents=True)
+    with whole_folder(folder, "The catalogue") as draft:
         yield draft
-        if folder.exists():
-            folder.rename(old)
-        draft.rename(folder)
-    except OSError as problem:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise OutOfRoom(
-            f"The catalogue could not be written to {folder} ({_why(problem)}): make room, or name "
-            "another folder; nothing was changed."
-        ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -10,11 +10,9 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recgym import __version__
-from recgym.errors import BadDataset, InvalidArgument, MissingExtra, OutOfRoom, printable
+from recgym.errors import BadDataset, InvalidArgument, MissingExtra, printable
+from recgym.home import whole_folder
 from recgym.log import sha256_of_json
 from recgym.shop.analysis import analysed
 from recgym.shop.catalogue import Catalogue, Product
@@ -72,7 +71,7 @@ class Index:
         folder, size = Path(folder), len(catalogue.products)
         if not size:
             raise InvalidArgument("An index needs at least one product, and there is none.")
-        with _replacing(folder) as draft:
+        with whole_folder(folder, "The index") as draft:
             _write(map(text_of, catalogue.products), size, draft, progress)
             _write_manifest(draft, catalogue)
         return cls.open(folder, catalogue.sha256)
@@ -156,7 +155,7 @@ def _write(texts: Iterable[str], size: int, folder: Path, progress: Progress) ->
     starts, products, scores = _scored(chunks, len(terms), np.array(lengths), scratch, progress)
     kept.scores = {"data": scores, "indices": products, "indptr": starts, "num_docs": size}
     kept.vocab_dict, kept.nonoccurrence_array = dict(terms), None
-    kept.save(folder, show_progress=False)
+    kept.save(folder)
     shutil.rmtree(scratch)
 
 
@@ -293,26 +292,3 @@ def _damaged(folder: Path, fault: str) -> BadDataset:
 def _sha256(file: Path) -> str:
     with file.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A draft beside a folder that takes its place when the block succeeds, and else vanishes."""
-    mark = uuid.uuid4().hex[:8]
-    draft, old = (folder.with_name(f".{folder.name}.{mark}.{end}") for end in ("part", "old"))
-    try:
-        draft.mkdir(parents=True)
-        yield draft
-        if folder.exists():
-            folder.rename(old)
-        draft.rename(folder)
-    except OSError as problem:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise OutOfRoom(
-            f"The index could not be written to {folder} ({problem.strerror or problem}): make "
-            "room, or name another folder; nothing was changed."
-        ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

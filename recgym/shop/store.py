@@ -70,11 +70,11 @@ def open_shop(
 
 
 def _folder(name: str, files: str) -> Path:
-    """Where a shop is kept: another place for each version of what it is made of."""
+    """Where a shop is kept: other products have another place."""
     if name in MINI:
         if files:
             raise InvalidArgument(f"The shop '{name}' is made by recgym and takes no files.")
-        made: Any = __version__
+        made: Any = MINI[name]().sha256
     elif name in WEBSHOP:
         if not files:
             raise InvalidArgument(

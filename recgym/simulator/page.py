@@ -131,7 +131,7 @@ def _worth(card: Mapping[str, Any]) -> str:
     return (
         f"**Does the language model earn its cost? {answer.capitalize()}.** {best}, the best of "
         f"its rivals on pairs of like popularity, is right in "
-        f"{_sure(rows[best]['right']['popular'])}; the simulator is ahead by "
+        f"{_sure(rows[best]['right']['popular'])}; the simulator differs from it by "
         f"{spread(behind['mean'], behind['low'], behind['high'], 3, '+')} and takes {times:,.0f} "
         "times as long to answer."
     )

@@ -28,7 +28,7 @@ STOPPED = (
         ("naïve café", "naïv café"),
         ("½ cup at 5° — 2²", "cup 5 2"),
         ("東京タワー これ 안녕 ไทย", "東 京 タワー こ れ 안녕 ไทย"),
-        ("Crest® 🔥🔥 ✔️x 👨‍👩‍👧 🇩🇪🇫🇷", "crest ® 🔥 🔥 ✔️ x 👨‍👩‍👧 🇩🇪 🇫🇷"),
+        ("Crest® 🔥🔥 ✔️x 👨‍👩‍👧 👍🏽 🇩🇪🇫🇷 aℹb", "crest ® 🔥 🔥 ✔️ x 👨‍👩‍👧 👍🏽 🇩🇪 🇫🇷 aℹb"),
         (STOPPED, ""),
         ("i me you your from has", "i me you your from ha"),  # which are none of them
         ("'' -- ... \u200b\xa0\ud800", ""),

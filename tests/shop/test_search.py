@@ -1,5 +1,6 @@
 """Searching a shop: Lucene's lengths, BM25 in closed form, what comes first, damaged folders."""
 
+import hashlib
 import json
 import math
 import re
@@ -15,6 +16,8 @@ from recgym.errors import BadDataset, InvalidArgument, MissingExtra, OutOfRoom
 from recgym.shop import search
 from recgym.shop.analysis import analysed
 from recgym.shop.catalogue import Product, catalogue_of, read_webshop
+from recgym.shop.generated import minishop, minishop_b
+from recgym.shop.goals import synthetic_goals
 from recgym.shop.search import Index, rounded, text_of
 
 bm25s = pytest.importorskip("bm25s")
@@ -239,6 +242,33 @@ def test_products_without_words_are_no_obstacle(index_of):
     index = index_of(["", "--", ""])
     assert index.size == 3
     assert index.search("red").tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("shop", "digest"),
+    [
+        (minishop, "35b686b18b10dd0e5070b4881179ef72c745b7696ed403e2a7895828f5bf182e"),
+        (minishop_b, "b6cbdbec21f7b25ee2849c5678b42ac60a753aa492c592824fc0ea711a4e4883"),
+    ],
+)
+def test_all_rankings_are_lucenes(shop, digest, tmp_path):
+    """Digests of what Anserini 0.14.3 (of pyserini 0.17, which WebShop uses) has found.
+
+    IndexCollection of {"id": asin, "contents": text_of(product).lower()}, then SearchCollection
+    -bm25 -bm25.k1 0.9 -bm25.b 0.4 -hits 50 of all goals' texts and all names: lists of ASINs, which
+    Anserini also breaks ties by.
+    """
+    known = shop()
+    index = Index.build(known, tmp_path / "index")
+    queries = [goal.text for goal in synthetic_goals(known)] + [p.name for p in known.products]
+    asins = np.array([product.asin for product in known.products])
+    found = []
+    for query in queries:
+        scores = index.scores(query)
+        order = np.lexsort((asins, -scores))[:50]
+        found.append(asins[order[scores[order] > 0]].tolist())
+    assert len(found) == 2004
+    assert hashlib.sha256(json.dumps(found).encode()).hexdigest() == digest
 
 
 def test_products_of_webshop_are_found_by_their_names(samples, tmp_path):
