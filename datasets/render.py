@@ -2,8 +2,8 @@
 
 Counts come from the manifests in cards/counts, named <source>[--variant].json: copies of the
 manifest.json of a built log, whose own hash is checked here. Scores of the oracle come from what
-`python datasets/oracle.py` wrote, those of shops from `python datasets/shops.py`. Nothing in a
-block is typed.
+`python datasets/oracle.py` wrote, those of shops from `python datasets/shops.py`, what is said of
+simulators from their cards. Nothing in a block is typed.
 """
 
 import difflib
@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 
@@ -27,6 +28,7 @@ from recgym.sources import load_source, source_names
 HERE = Path(__file__).parent
 ENVS = HERE.parent / "recgym" / "envs" / "README.md"
 SHOP = HERE.parent / "recgym" / "shop" / "README.md"
+SIMULATORS = HERE.parent / "recgym" / "simulator"
 CARDS, COUNTS = HERE / "cards", HERE / "cards" / "counts"
 
 
@@ -55,6 +57,7 @@ def rendered() -> dict[Path, str]:
         (ENVS, "parameters", parameters_table()),
         (ENVS, "replays", replays_table()),
         (SHOP, "shops", shops_table("train", "validation", "test")),
+        (SIMULATORS / "README.md", "cards", simulators_table()),
         (HERE.parent / "README.md", "shops", shops_table("test")),
     ]
     blocks += [(CARDS / f"{name}.md", "counts", counts_table(name)) for name in source_names()]
@@ -110,6 +113,34 @@ def shops_table(*splits: str) -> str:
             about = [ids[name], f"{shop['products']:,}", f"{shop['goals']:,}", split]
             rows.append([*about, *reached])
     return _table(rows)
+
+
+def simulators_table() -> str:
+    """What the cards say of simulators, and of the best rival on pairs of like popularity."""
+    rows = [["card", "model", "users", "right pairs", "as popular", "best rival, as popular"]]
+    for file in sorted((SIMULATORS / "cards").glob("*/card.json")):
+        card = json.loads(file.read_text("utf-8"))
+        known = card["rows"]
+        rival = max(("popularity", "ItemKNN", "GRU"), key=lambda name: _right(known[name])["mean"])
+        rows.append([
+            f"[{file.parent.name}](cards/{file.parent.name}/card.md)",
+            f"`{card['asked']['model']}`, {card['parameters']:,} parameters",
+            f"{card['users']:,}",
+            _spread(known["as fitted"]["right"]["uniform"]),
+            _spread(_right(known["as fitted"])),
+            f"{rival}: {_spread(_right(known[rival]))}",
+        ])  # fmt: skip
+    return _table(rows)
+
+
+def _right(row: dict[str, Any]) -> dict[str, float]:
+    """How often it is right in pairs of like popularity."""
+    found: dict[str, float] = row["right"]["popular"]
+    return found
+
+
+def _spread(one: dict[str, float]) -> str:
+    return f"{one['mean']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
 
 
 def sources_table() -> str:
