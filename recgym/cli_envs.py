@@ -322,6 +322,7 @@ class _Check:
 
     names: Positional[tuple[str, ...]]  # environments, datasets, agents; module:id or module:Class
     log: str | None = None  # for recgym/Replay-v0: its name, or its folder
+    files: str | None = None  # for recgym/WebShop-v0: the folder of WebShop's files
 
 
 def _check(options: _Check) -> None:
@@ -330,6 +331,7 @@ def _check(options: _Check) -> None:
             "Nothing is named to be checked: give environments, datasets or agents."
         )
     given: dict[str, Any] = {"log": options.log} if options.log else {}
+    given |= {"files": options.files} if options.files else {}
     failed = False
     datasets = minari.list_local_datasets()
     for known in options.names:
