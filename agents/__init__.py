@@ -23,6 +23,7 @@ AGENTS = {
     "crr-transformer": "recgym.agents.crr:CRRTransformer",
     "crr-transformer-small": "recgym.agents.crr:CRRTransformerSmall",
     "dpo": "recgym.agents.dpo:DPO",
+    "ppo": "recgym.agents.ppo:PPO",
     "d3rlpy-bc": "recgym.agents.d3rlpy_agents:DiscreteBC",
     "d3rlpy-double-dqn": "recgym.agents.d3rlpy_agents:DoubleDQN",
     "d3rlpy-cql": "recgym.agents.d3rlpy_agents:DiscreteCQL",

@@ -12,12 +12,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.functional import logsigmoid
 
 from recgym.agents.batches import Batch, Steps
 from recgym.agents.heads import drawn_from, log_total
-from recgym.agents.learner import NEGATIVES, Terms
+from recgym.agents.learner import NEGATIVES, Terms, leave_nothing_out
 from recgym.agents.recommender import Plan, Recommender
 from recgym.agents.warmup import Refined
 from recgym.errors import InvalidArgument
@@ -182,12 +181,3 @@ def skips_of(data: Steps) -> Skips:
         )
     accepted, first = np.unique(next_taken[pairs], return_index=True)
     return Skips(accepted, np.append(first, len(pairs)), data.actions[pairs])
-
-
-def leave_nothing_out(network: nn.Module) -> None:
-    """End dropout but not training: on a GPU, recurrent layers learn in no other mode."""
-    for part in network.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        elif isinstance(part, nn.RNNBase):
-            part.dropout = 0.0

@@ -1,6 +1,7 @@
 """The loop that trains, whatever is learned: batches, losses, validation, checkpoints."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,7 +81,7 @@ class Learner(NetworkAgent):
             raise InvalidArgument("No GPU is at hand, and device is 'cuda': train on 'cpu'.")
         training = copy.copy(self)  # what only training needs goes when it is over
         with drawing_from(self.seed):
-            training._train(train, validation, run or Run())
+            training._train(train, validation, run or Run(), env)
         network = training.networks[0]
         plan = {"recommender": asdict(network.plan), "head": self.recommending}
         scores = Scores(network, self.recommending)
@@ -136,6 +137,16 @@ class Learner(NetworkAgent):
         return ()
 
     @property
+    def measured_every(self) -> int:
+        """Steps whose mean losses make a line of metrics."""
+        return _RECORDED
+
+    @property
+    def also_of(self) -> dict[str, Any]:
+        """What else than its options and data a training is of, by name, as JSON."""
+        return {}
+
+    @property
     def recommending(self) -> str:
         """The head that recommends."""
         return self.heads[0]
@@ -152,14 +163,16 @@ class Learner(NetworkAgent):
         epoch, place = divmod(self.at, count // size)
         return _order(self.seed, epoch, count)[place * size : (place + 1) * size]
 
-    def descend(self, which: int, loss: Callable[[], Terms]) -> Terms:
-        """One step of Adam in a copy of the networks."""
+    def descend(self, which: int, loss: Callable[[], Terms], longest: float = math.inf) -> Terms:
+        """One step of Adam in a copy of the networks; a longer gradient is shortened to that."""
         half = self.precision == "bf16"
         with torch.autocast(self.on.type, torch.bfloat16, enabled=half):
             terms = loss()
         optimizer = self._optimizers[which]
         optimizer.zero_grad(set_to_none=True)
         torch.stack([term for term in terms.values() if term.requires_grad]).sum().backward()  # type: ignore[no-untyped-call]
+        if longest < math.inf:
+            nn.utils.clip_grad_norm_(self.networks[which].parameters(), longest)
         optimizer.step()
         return terms
 
@@ -202,9 +215,11 @@ class Learner(NetworkAgent):
 
     # ------------------------------------------------------------------------------- the loop
 
-    def _train(self, train: MinariDataset, validation: MinariDataset | None, run: Run) -> None:
+    def _train(
+        self, train: MinariDataset, validation: MinariDataset | None, run: Run, env: Any
+    ) -> None:
         self.data, self.on = Steps(train, self.ends, self.infos), torch.device(self.device)
-        self._run, self._asked = run, None
+        self._run, self._asked, self._env = run, None, env
         if validation is not None:
             self._asked = Validation(Steps(validation), self.on)
         self._begin()
@@ -255,7 +270,7 @@ class Learner(NetworkAgent):
         if self._asked and (last or self.at % self.validate_every == 0):
             found = self._validate(self._asked)
         self._seconds += time.perf_counter() - began
-        if found or last or self.at % _RECORDED == 0:
+        if found or last or self.at % self.measured_every == 0:
             self._record(found)
         if self._run.due():
             self._keep()
@@ -328,6 +343,7 @@ class Learner(NetworkAgent):
             "dataset": content_hash(train),
             "validation dataset": None if validation is None else content_hash(validation),
         } | asdict(self)
+        self._of |= self.also_of
         if file.exists():
             states, about = checkpoint.read(file)
             for what, now in self._of.items():
@@ -362,6 +378,15 @@ def only_looking(*networks: nn.Module, dropout: bool = False) -> Iterator[None]:
     finally:
         for network in networks:
             network.train()
+
+
+def leave_nothing_out(network: nn.Module) -> None:
+    """End dropout but not training: on a GPU, recurrent layers learn in no other mode."""
+    for part in network.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, nn.RNNBase):
+            part.dropout = 0.0
 
 
 @lru_cache(2)

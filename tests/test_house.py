@@ -208,17 +208,18 @@ ALLOWED = {
         "recgym.reading",
     },
     "recgym.agents": {
-        "recgym.agent", "recgym.checkpoint", "recgym.log", "recgym.minari_format",
+        "recgym", "recgym.agent", "recgym.checkpoint", "recgym.home", "recgym.log",
+        "recgym.minari_format",
         *(f"recgym.simulator.{part}" for part in (
-            "calibration", "export", "feedback", "moments", "rivals", "store",
+            "calibration", "export", "feedback", "language", "moments", "rivals", "store",
         )),
         "recgym.shop",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
         "recgym.networks", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it
         *(f"recgym.agents.{shared}" for shared in (
-            "batches", "encoders", "heads", "learner", "recommender", "validation",
-            "warmup",
+            "batches", "bert", "encoders", "heads", "learner", "proximal", "reader",
+            "recommender", "validation", "warmup", "wordpieces",
         )),
         "recgym.agents.sa2c", "recgym.agents.snqn", "recgym.agents.sqn",
     },
