@@ -1,9 +1,10 @@
 """Shops by name: made once, opened again, frozen."""
 
 import json
-import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,14 +92,18 @@ def test_a_shop_of_files_is_made_once_and_again_when_they_change(tmp_path):
     assert len(more.shop.index.search("red", 50)) == 3
 
 
-def _open(files):
-    return open_shop("webshop-1k", files).shop.catalogue.sha256
+OPENS = """
+import sys
+from recgym.shop.store import open_shop
+print(open_shop("webshop-1k", sys.argv[1]).shop.catalogue.sha256)
+"""
 
 
 def test_processes_that_open_a_new_shop_at_once_make_it_once(tmp_path):
-    files = webshop(tmp_path / "files")
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        assert len(set(pool.map(_open, [files] * 6))) == 1
+    words = [sys.executable, "-P", "-c", OPENS, webshop(tmp_path / "files")]
+    opened = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    found = [process.communicate(timeout=60)[0] for process in opened]
+    assert len(set(found)) == 1 and len(found[0].strip()) == 64
 
 
 def test_pages_fit_the_spaces_that_are_named():
