@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -152,15 +151,20 @@ def command(*words):
     return [str(Path(sys.executable).with_name("recgym")), "simulator", *words]
 
 
+HEEDS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's & ignores
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_ctrl_c_leaves_nothing_half_made_and_the_command_goes_on(capsys, model):
     words = ("--data", DATA, "--model", model, "--share", "0.5", "--epochs", "100000",
              "--tokens.iterations", "2", "--name", "long")  # fmt: skip
     folder = home() / "simulators" / "long-training"
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell's & ignores
-    with subprocess.Popen(
-        command("fit", *words), env=env, stderr=subprocess.PIPE, text=True, preexec_fn=heeding
-    ) as begun:
+    heeding = [sys.executable, "-P", "-c", HEEDS, *command("fit", *words)]
+    with subprocess.Popen(heeding, env=env, stderr=subprocess.PIPE, text=True) as begun:
         while not (folder / "request.safetensors").exists():
             assert begun.poll() is None, begun.stderr.read()
             time.sleep(0.02)
