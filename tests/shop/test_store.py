@@ -1,11 +1,9 @@
 """Shops by name: made once, opened again, frozen."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from recgym.shop.pages import Place
 from recgym.shop.shoppers import SHOPPERS, shopped
 from recgym.shop.store import FROZEN, MINI, open_shop
 
-RAW = os.environ.get("RECGYM_RAW", "")
 KNOWN = json.loads(FROZEN.read_text())
 
 
@@ -70,9 +67,8 @@ def test_embedded_shops_are_frozen(name):
         assert np.mean(np.array(rewards) == 1) == pytest.approx(frozen_score["success"])
 
 
-@pytest.mark.skipif(not RAW, reason="RECGYM_RAW names no folder with real data")
-def test_webshops_products_are_those_that_were_measured():
-    known, frozen = open_shop("webshop-1k", str(Path(RAW) / "webshop-1k")), KNOWN["webshop-1k"]
+def test_webshops_products_are_those_that_were_measured(samples):
+    known, frozen = open_shop("webshop-1k", str(samples / "webshop-1k")), KNOWN["webshop-1k"]
     assert known.shop.catalogue.sha256 == frozen["catalogue"]
     assert len(known.goals) == frozen["goals"] == 6910
     assert frozen["scores"]["train"]["oracle"]["success"] == 1
