@@ -14,8 +14,9 @@ import torch
 from recgym.agents.batches import Batch, Steps
 from recgym.agents.encoders import GPT2, EncoderName
 from recgym.agents.heads import drawn_from, expected
-from recgym.agents.learner import NEGATIVES, Terms, only_looking
-from recgym.agents.recommender import Plan
+from recgym.agents.learner import Learner
+from recgym.agents.loop import NEGATIVES, Terms, only_looking
+from recgym.agents.recommender import Plan, Recommender
 from recgym.agents.warmup import Refined
 from recgym.errors import InvalidArgument
 from recgym.networks import PART, POSITIVE, SHARE
@@ -25,7 +26,7 @@ SESSIONS, NOISE = 10, 11  # what else is drawn
 
 
 @dataclass
-class CRRTransformer(Refined):
+class CRRTransformer(Refined[Recommender], Learner):
     """A transformer that learns next items, and then which actions were better than its own."""
 
     encoder: EncoderName = "distilgpt2"  # of the policy

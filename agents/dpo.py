@@ -6,21 +6,32 @@ scores stand for log-probabilities; these are logged, as that of what is chosen 
 gains on what is rejected.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import minari
 import numpy as np
 import torch
+from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 from torch.nn.functional import logsigmoid
 
+from recgym.agent import training_data
 from recgym.agents.batches import Batch, Steps
+from recgym.agents.choices import Choice, Choices, sessions_of
+from recgym.agents.chooser import PREFERRED, picked, worthy
 from recgym.agents.heads import drawn_from, log_total
-from recgym.agents.learner import NEGATIVES, Terms, leave_nothing_out
+from recgym.agents.imitation import Imitation
+from recgym.agents.learner import Learner
+from recgym.agents.loop import NEGATIVES, Terms, leave_nothing_out
+from recgym.agents.reader import Reader
 from recgym.agents.recommender import Plan, Recommender
 from recgym.agents.warmup import Refined
-from recgym.errors import InvalidArgument
+from recgym.errors import InvalidArgument, UnknownName
+from recgym.minari_format import content_hash
 from recgym.networks import POSITIVE
+from recgym.shop.pages import Shop
 
 POLICY, REFERENCE = range(2)
 
@@ -40,8 +51,18 @@ def preference_loss(preferences: torch.Tensor, smoothing: float = 0.0) -> torch.
     return (1 - smoothing) * right + smoothing * wrong
 
 
+def preferred(chosen: torch.Tensor, others: torch.Tensor, beta: float, smoothing: float) -> Terms:
+    """The loss of pairs, and how far they are apart: log pi - log ref, (batch,) and (batch, k)."""
+    margins = beta * (chosen[:, None] - others).detach()
+    return {
+        "preference": preference_loss(preference(chosen, others, beta), smoothing).mean(),
+        "margin": margins.mean(),
+        "share preferred": (margins > 0).float().mean(),
+    }
+
+
 @dataclass
-class DPO(Refined):
+class DPO(Refined[Recommender], Learner):
     """A policy that learns next items, and then preferences, held against a frozen copy of itself.
 
     Several rejected items are drawn with replacement.
@@ -112,15 +133,9 @@ class DPO(Refined):
         ratios = scores - known  # log pi - log ref, and what the items of a state have in common
         chosen, others = ratios[:, 0], ratios[:, 1:]
         logs = scores.detach() - log_total(policy, state)[:, None]
-        margins = self.beta * (chosen[:, None] - others).detach()
-        return {
-            "preference": preference_loss(
-                preference(chosen, others, self.beta), self.label_smoothing
-            ).mean(),
+        return preferred(chosen, others, self.beta, self.label_smoothing) | {
             "log-probability of chosen": logs[:, 0].mean(),
             "log-probability of rejected": logs[:, 1:].mean(),
-            "margin": margins.mean(),
-            "share preferred": (margins > 0).float().mean(),
         }
 
     def rejected(
@@ -181,3 +196,109 @@ def skips_of(data: Steps) -> Skips:
         )
     accepted, first = np.unique(next_taken[pairs], return_index=True)
     return Skips(accepted, np.append(first, len(pairs)), data.actions[pairs])
+
+
+# ---------------------------------------------------------------------------------- in the shop
+
+
+@dataclass
+class ShopDPO(Refined[Reader], Imitation):
+    """A shopper that imitates, and then prefers what was chosen to what else was on its page.
+
+    Pairs are of one page only, each update is of one session, and the policy is held against a
+    frozen copy of itself: Feng & Feng (2024), where more than their summaries say is a choice here.
+    """
+
+    steps: int = 2500  # batches that are imitated, and sessions thereafter
+    warmup_steps: int = 1000  # batches that are imitated
+    second_learning_rate: float = 0.0001  # of Adam in the second phase
+    beta: float = 0.1  # the higher, the closer to the reference preferences are satisfied
+    label_smoothing: float = 0.0  # share of pairs that may be the wrong way round
+    rejected: Literal["uniform", "reference", "all"] = "uniform"  # drawn, or each of the others
+    preferred: int = 0  # sessions, drawn, whose choices are preferred; 0: all
+    preferred_reward: float = 0.99  # that a session earned, at least, to be preferred
+    preferred_of: str = ""  # the id of another dataset whose sessions they are
+    longest: float = 10.0  # norm of a gradient, to which longer ones are shortened
+
+    copies: ClassVar[int] = 2
+    from_zero = Refined.from_zero | Imitation.from_zero | {"preferred"}
+    ranges = Refined.ranges | DPO.ranges | {"longest": POSITIVE}
+
+    def read(self, train: MinariDataset, validation: MinariDataset | None) -> None:
+        self._other: MinariDataset | None = None
+        if self.preferred_of:
+            there = minari.list_local_datasets()
+            if self.preferred_of not in there:
+                raise UnknownName("dataset", self.preferred_of, there)
+            self._other = minari.load_dataset(self.preferred_of)
+            training_data(self._other)
+        super().read(train, validation)
+
+    @property
+    def also_of(self) -> dict[str, Any]:
+        return {} if self._other is None else {"preferred": content_hash(self._other)}
+
+    def prepare(self, shop: Shop) -> None:
+        """Choose whose choices are preferred, too."""
+        super().prepare(shop)
+        sessions = self.sessions if self._other is None else sessions_of(self._other, shop)
+        rng = np.random.default_rng((self.seed, PREFERRED))
+        some = worthy(sessions, self.preferred_reward, self.preferred, rng)
+        self.pairs = Choices.of([session.paired for session in some])
+
+    def begun(self) -> None:
+        """The reference learns nothing, and leaves nothing out."""
+        self.networks[REFERENCE].requires_grad_(False).eval()
+
+    def second_begins(self) -> None:
+        """What imitates becomes the reference."""
+        self.networks[REFERENCE].load_state_dict(self.networks[POLICY].state_dict())
+
+    def better(self, ndcg: float) -> bool:
+        """In the second phase, to do as others did is no aim: the last weights are kept."""
+        return self.warm or super().better(ndcg)
+
+    def update(self) -> Terms:
+        """Imitate; in the second phase, prefer the choices of a session."""
+        if not self.warm:
+            return super().update()
+        leave_nothing_out(self.networks[POLICY])
+        offsets = self.pairs.offsets
+        (session,) = self.drawn(len(offsets) - 1, 1)
+        choices = self.pairs.all[offsets[session] : offsets[session + 1]]
+        return self.descend(POLICY, lambda: self.preferring(choices), self.longest)
+
+    def preferring(self, choices: Sequence[Choice]) -> Terms:
+        """-log sigmoid of how much more than the reference the policy prefers what was chosen."""
+        policy, reference = self.networks
+        scores = self.scored(policy, choices)
+        with torch.no_grad():
+            known = self.scored(reference, choices)
+        ratios = [some - before for some, before in zip(scores, known, strict=True)]
+        pairs = [*self.compared(choices, known)]
+
+        def of(columns: Sequence[torch.Tensor], which: int) -> torch.Tensor:
+            return torch.stack([columns[pair[0]][pair[which]] for pair in pairs])
+
+        logs = [some.detach().log_softmax(0) for some in scores]
+        chosen, others = of(ratios, 1), of(ratios, 2)[:, None]
+        return preferred(chosen, others, self.beta, self.label_smoothing) | {
+            "log-probability of chosen": of(logs, 1).mean(),
+            "log-probability of rejected": of(logs, 2).mean(),
+        }
+
+    def compared(
+        self, choices: Sequence[Choice], known: Sequence[torch.Tensor]
+    ) -> Iterator[tuple[int, int, int]]:
+        """Pairs: the page, what was chosen there, and what is rejected of all that leads elsewhere.
+
+        It is drawn evenly, or as the reference would choose among it, or is each of it.
+        """
+        rng = self.draws(NEGATIVES)
+        for row, choice in enumerate(choices):
+            others = np.array(choice.others)
+            if self.rejected == "uniform":
+                others = rng.choice(others, 1)
+            elif self.rejected == "reference":
+                others = others[[picked(known[row].cpu().numpy()[others], rng.random())]]
+            yield from ((row, choice.done, int(other)) for other in others)

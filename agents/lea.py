@@ -13,7 +13,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
 from recgym.agents.batches import Batch, Steps
-from recgym.agents.learner import NEGATIVES, Terms, only_looking
+from recgym.agents.loop import NEGATIVES, Terms, only_looking
 from recgym.agents.recommender import Plan, Recommender
 from recgym.agents.sa2c import SA2C
 from recgym.agents.sqn import Look, half_squares

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from recgym.agents.batches import Batch, Steps
-from recgym.agents.learner import Terms
+from recgym.agents.loop import Terms
 from recgym.agents.recommender import Plan
 from recgym.agents.sqn import SQN, Look, half_squares
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from recgym.agents.learner import Terms
+from recgym.agents.loop import Terms
 from recgym.networks import POSITIVE, Range
 
 _NOT_NEGATIVE: Range = (lambda value: value >= 0, "a number from 0 on")

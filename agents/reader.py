@@ -124,10 +124,16 @@ class Reader(nn.Module):
         self.score = nn.Linear(width, 1)
         self.value = nn.Sequential(nn.Linear(width, _VALUED), nn.LeakyReLU(), nn.Linear(_VALUED, 1))
 
-    def forward(self, pages: Pages, actions: Actions) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The scores of each page's actions, and (pages,) values, of pages that are read once."""
+    def forward(
+        self, pages: Pages, actions: Actions, apart: bool = False
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The scores of each page's actions, and (pages,) values, of pages that are read once.
+
+        Values that stand apart teach nothing to what reads the pages.
+        """
         read = self._read(pages, self.plan.page_tokens)
-        return self._scores(read, actions), self._values(read)
+        known = read._replace(states=read.states.detach()) if apart else read
+        return self._scores(read, actions), self._values(known)
 
     def scores(self, pages: Pages, actions: Actions) -> list[torch.Tensor]:
         """S(page, action) of all actions of each page."""

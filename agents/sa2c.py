@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 
 from recgym.agents.batches import Steps
+from recgym.agents.recommender import Recommender
 from recgym.agents.snqn import SNQN
 from recgym.agents.sqn import Look
 from recgym.agents.warmup import WarmedUp
@@ -15,7 +16,7 @@ LOWEST = 0.1  # of importance weights
 
 
 @dataclass
-class SA2C(WarmedUp, SNQN):
+class SA2C(WarmedUp[Recommender], SNQN):
     """Supervised advantage actor-critic: SNQN, then imitation by how much better an action is."""
 
     advantages: bool = True  # weigh by them; False: SNQN with a second learning rate

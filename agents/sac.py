@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
+from recgym.agents.recommender import Recommender
 from recgym.agents.sqn import SQN, Look
 from recgym.agents.warmup import WarmedUp
 
 
 @dataclass
-class SAC(WarmedUp, SQN):
+class SAC(WarmedUp[Recommender], SQN):
     """Self-supervised actor-critic: after a warm-up as SQN, imitates by what an action is worth.
 
     Without the warm-up it imitates by values that nobody has learned, and may collapse.

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from recgym.agents.batches import Batch
-from recgym.agents.learner import NEGATIVES, Terms
+from recgym.agents.loop import NEGATIVES, Terms
 from recgym.agents.sqn import SQN, Look, half_squares
 
 

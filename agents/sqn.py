@@ -11,7 +11,8 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 
 from recgym.agents.batches import Batch, Seen
-from recgym.agents.learner import Learner, Terms, only_looking
+from recgym.agents.learner import Learner
+from recgym.agents.loop import Terms, only_looking
 from recgym.agents.recommender import Recommender
 
 HeadName = Literal["supervised", "q"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recgym.agents.batches import Batch, Steps
-from recgym.agents.learner import Learner, Terms
+from recgym.agents.learner import Learner
+from recgym.agents.loop import Terms
 from recgym.agents.recommender import Plan, Recommender
 
 

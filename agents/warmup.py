@@ -5,17 +5,17 @@ from typing import ClassVar
 
 from torch import nn
 
-from recgym.agents.learner import Learner
+from recgym.agents.loop import Loop, Network
 
 
 @dataclass
-class WarmedUp(Learner):
-    """A learner whose second phase begins with the weights of the first and an Adam anew."""
+class WarmedUp(Loop[Network]):
+    """A training whose second phase begins with the weights of the first and an Adam anew."""
 
     warmup_steps: int = 0  # of the first phase; 0: until validation stalls, at most half of all
     second_learning_rate: float = 0.001  # of Adam in the second phase
 
-    from_zero: ClassVar[frozenset[str]] = Learner.from_zero | {"warmup_steps"}
+    from_zero: ClassVar[frozenset[str]] = Loop.from_zero | {"warmup_steps"}
 
     @property
     def warm(self) -> bool:
@@ -43,7 +43,7 @@ class WarmedUp(Learner):
 
 
 @dataclass
-class Refined(WarmedUp):
+class Refined(WarmedUp[Network]):
     """A first phase that imitates; the second begins with its best, and keeps its own best.
 
     The first network is what both are of, and its best weights are all that the second takes over.

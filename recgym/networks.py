@@ -33,10 +33,10 @@ PART: Range = (lambda value: 0 < value <= 1, "a number above 0, up to 1")
 
 
 @dataclass
-class NetworkAgent:
-    """An agent that recommends the item to which its network gives the highest score.
+class Learned:
+    """An agent that has learned a network, and is kept as one: options, a plan, and weights.
 
-    It sees flat observations. A child says how its networks are rebuilt from JSON.
+    A child says how its network is rebuilt from JSON, and what it answers.
     """
 
     learns_from: ClassVar[Source] = "data"
@@ -57,6 +57,64 @@ class NetworkAgent:
             value, kind = getattr(self, option.name), hints[option.name]
             _check_option(option.name, value, kind, least, self.ranges.get(option.name))
         self._network: nn.Module | None = None
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has learned."""
+        return sum(numbers.numel() for numbers in self._learned().parameters())
+
+    def save(self, folder: Path) -> None:
+        """Write the network, and what rebuilds it, as one file into a folder."""
+        state = self._learned().state_dict()
+        about = {"agent": type(self).__name__, "options": asdict(self)} | self._about()
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{_FILE}.{os.getpid()}.part"
+        copies = {name: numbers.clone() for name, numbers in state.items()}  # none shares memory
+        save_file(copies, draft, {"about": json.dumps(about)})
+        draft.replace(folder / _FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """An agent as it was saved."""
+        try:
+            with safe_open(folder / _FILE, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if about["agent"] != cls.__name__:
+                raise ValueError(f"it holds a {about['agent']}")
+            agent = cls(**about["options"])
+            with drawing_from(0):  # what is drawn here is overwritten
+                agent._restore(about)
+            agent._learned().load_state_dict(state)
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as why:
+            raise InvalidArgument(
+                f"{folder} holds no {cls.__name__} that can be read ({printable(str(why))}): give "
+                "the folder into which one was saved by the same recgym."
+            ) from None
+        return agent
+
+    def _about(self) -> dict[str, Any]:
+        """What it is restored from but for its options and weights, as JSON."""
+        raise NotImplementedError
+
+    def _restore(self, about: Mapping[str, Any]) -> None:
+        """Make the network of what was said about it, whatever its weights."""
+        raise NotImplementedError
+
+    def _learned(self) -> nn.Module:
+        if self._network is None:
+            raise InvalidArgument(
+                f"{type(self).__name__} has not learned yet: call fit(train), or load(folder)."
+            )
+        return self._network
+
+
+@dataclass
+class NetworkAgent(Learned):
+    """An agent that recommends the item to which its network gives the highest score.
+
+    It sees flat observations.
+    """
 
     def fit(
         self, train: MinariDataset, validation: MinariDataset | None = None, env: Any = None
@@ -82,47 +140,16 @@ class NetworkAgent:
                 scores[first : first + some] = network(part).numpy()
         return scores
 
-    @property
-    def parameters(self) -> int:
-        """How many numbers it has learned."""
-        return sum(numbers.numel() for numbers in self._learned().parameters())
-
-    def save(self, folder: Path) -> None:
-        """Write the network, and what rebuilds it, as one file into a folder."""
-        state = self._learned().state_dict()
-        about = {
-            "agent": type(self).__name__,
-            "options": asdict(self),
+    def _about(self) -> dict[str, Any]:
+        return {
             "observation_space": serialize_space(self._space),
             "n_items": self._n_items,
             "network": self._plan,
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{_FILE}.{os.getpid()}.part"
-        copies = {name: numbers.clone() for name, numbers in state.items()}  # none shares memory
-        save_file(copies, draft, {"about": json.dumps(about)})
-        draft.replace(folder / _FILE)
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """An agent as it was saved."""
-        try:
-            with safe_open(folder / _FILE, "pt") as file:
-                about = json.loads(file.metadata()["about"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if about["agent"] != cls.__name__:
-                raise ValueError(f"it holds a {about['agent']}")
-            agent = cls(**about["options"])
-            space, n_items = deserialize_space(about["observation_space"]), about["n_items"]
-            with drawing_from(0):  # what is drawn here is overwritten
-                network = cls._rebuilt(about["network"], space)
-            network.load_state_dict(state)
-        except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as why:
-            raise InvalidArgument(
-                f"{folder} holds no {cls.__name__} that can be read ({printable(str(why))}): give "
-                "the folder into which one was saved by the same recgym."
-            ) from None
-        return agent._take(network, about["network"], space, n_items)
+    def _restore(self, about: Mapping[str, Any]) -> None:
+        space, plan = deserialize_space(about["observation_space"]), about["network"]
+        self._take(self._rebuilt(plan, space), plan, space, about["n_items"])
 
     def _take(self, network: nn.Module, plan: Any, space: spaces.Box, n_items: int) -> Self:
         """Score by a copy of a network, which this plan rebuilds."""
@@ -134,13 +161,6 @@ class NetworkAgent:
     def _rebuilt(cls, plan: Any, space: spaces.Box) -> nn.Module:
         """A network of that plan, whatever its weights."""
         raise NotImplementedError
-
-    def _learned(self) -> nn.Module:
-        if self._network is None:
-            raise InvalidArgument(
-                f"{type(self).__name__} has not learned yet: call fit(train), or load(folder)."
-            )
-        return self._network
 
     def _checked(self, observations: Any) -> NDArray[Any]:
         seen, space = np.asarray(observations), self._space

@@ -218,10 +218,11 @@ ALLOWED = {
         "recgym.networks", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it
         *(f"recgym.agents.{shared}" for shared in (
-            "batches", "bert", "encoders", "heads", "learner", "proximal", "reader",
-            "recommender", "validation", "warmup", "wordpieces",
+            "batches", "bert", "chooser", "choices", "encoders", "heads", "learner", "loop",
+            "proximal", "reader", "recommender", "validation", "warmup", "wordpieces",
         )),
-        "recgym.agents.sa2c", "recgym.agents.snqn", "recgym.agents.sqn",
+        "recgym.agents.imitation", "recgym.agents.sa2c", "recgym.agents.snqn",
+        "recgym.agents.sqn",
     },
 }  # fmt: skip
 

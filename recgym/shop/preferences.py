@@ -52,7 +52,7 @@ def preferences(
             "A reference policy is given where negatives are sampled by it, and only there: "
             "negatives='reference', reference=…."
         )
-    _same_shop(dataset, shop)
+    same_shop(dataset, shop)
     rng = np.random.default_rng(seed)
     for episode in dataset:
         place = Place()
@@ -60,14 +60,20 @@ def preferences(
         for step, action in enumerate(episode.actions):
             after, meant = shop.step(place, action)
             if meant and place.page != "search":
-                others = tuple(
-                    other for other in shop.actions(place)
-                    if other not in (action, QUERY) and shop.step(place, other)[0] != after
-                )  # fmt: skip
+                others = elsewhere(shop, place, action)
                 goal, page = goals[step], pages[step]
                 for rejected in _drawn(others, negatives, count, rng, reference, goal, page):
                     yield Preference(goal, page, action, rejected, int(episode.id), step)
             place = after
+
+
+def elsewhere(shop: Shop, place: Place, action: str) -> tuple[str, ...]:
+    """What else can be done at a place that leads to another one than this action does."""
+    after, _ = shop.step(place, action)
+    return tuple(
+        other for other in shop.actions(place)
+        if other not in (action, QUERY) and shop.step(place, other)[0] != after
+    )  # fmt: skip
 
 
 def _drawn(
@@ -89,7 +95,7 @@ def _drawn(
     return list(dict.fromkeys(sampled))
 
 
-def _same_shop(dataset: MinariDataset, shop: Shop) -> None:
+def same_shop(dataset: MinariDataset, shop: Shop) -> None:
     """Refuse a dataset of another catalogue."""
     known = dataset.storage.metadata.get("catalogue")
     if known != shop.catalogue.sha256:

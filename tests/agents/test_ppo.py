@@ -63,8 +63,8 @@ def known(tmp_path_factory):
 def learning(known, **options):
     """PPO as its roll-outs begin."""
     agent = PPO(**QUICK | options)
-    data, agent._env = known
-    return in_training(agent, data)
+    data, env = known
+    return in_training(agent, data, env=env)
 
 
 def some_rollout(steps=7, users=5, seed=0, ends=0.2):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from recgym.agents.batches import Seen
-from recgym.agents.learner import COIN
+from recgym.agents.loop import COIN
 from recgym.agents.recommender import Scores
 from recgym.agents.sqn import SQN, half_squares
 

@@ -9,11 +9,9 @@ from gymnasium import spaces
 
 from recgym.agents.batches import Steps
 from recgym.agents.sqn import Look
-from recgym.agents.validation import Validation
 from recgym.episodes import NONE, Episodes, history_space, offsets_of
 from recgym.evaluation.ranking import metrics, rank
 from recgym.export import made_here, new_storage, writing_dataset
-from recgym.runs import Run
 
 CPU = torch.device("cpu")
 CLICK, PURCHASE = 0.2, 1.0
@@ -144,13 +142,10 @@ def hidden_type(name, seed, sessions=600, n_items=40, length=6, **options):
 # ------------------------------------------------------------------------------- looking inside
 
 
-def in_training(agent, train, validation=None):
+def in_training(agent, train, validation=None, env=None):
     """A copy of an agent that is about to learn, as its `fit` makes one."""
     training = copy.copy(agent)
-    training.data, training.on = Steps(train, training.ends, training.infos), CPU
-    training._run = Run()
-    training._asked = Validation(Steps(validation), CPU) if validation else None
-    training._begin()
+    training._begin(train, validation, env=env)
     return training
 
 

@@ -1,0 +1,170 @@
+"""What shoppers chose on the pages of a shop, and what else they could have chosen there."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from minari.dataset.minari_dataset import MinariDataset
+from numpy.typing import NDArray
+
+from recgym.errors import InvalidArgument
+from recgym.minari_format import runs_of
+from recgym.shop.goals import without_price
+from recgym.shop.pages import QUERY, Place, Shop
+from recgym.shop.preferences import elsewhere, same_shop
+
+_KEPT = 1 << 14  # pages whose actions are kept as they are read
+_LONG, _FIRST, _OTHERS = 20, 6, 10  # actions of a long list, of which these are kept: first, drawn
+
+
+class Choice(NamedTuple):
+    """What was done on one page, and what could have been done."""
+
+    page: str  # as it is seen
+    actions: tuple[str, ...]  # all that could be done
+    done: int  # which of them was
+    others: tuple[int, ...]  # those that lead elsewhere
+
+    def part(self, rng: np.random.Generator) -> "Choice":
+        """What WebShop's agents learn from where a list is long: its first actions, and draws."""
+        count = len(self.actions)
+        if count <= _LONG:
+            return self
+        drawn = rng.choice(np.arange(_FIRST, count), _OTHERS, replace=False)
+        kept = [*dict.fromkeys([*range(_FIRST), *drawn.tolist(), self.done])]
+        others = tuple(place for place, one in enumerate(kept) if one in self.others)
+        actions = tuple(self.actions[one] for one in kept)
+        return Choice(self.page, actions, kept.index(self.done), others)
+
+
+class Session(NamedTuple):
+    """The choices of one shopper, from the first page of results to the purchase."""
+
+    goal: str
+    choices: tuple[Choice, ...]
+    reward: float
+    queries: tuple[str, ...]  # what was searched for
+
+    @property
+    def paired(self) -> "Session":
+        """Its choices on pages where something else leads elsewhere."""
+        return self._replace(choices=tuple(choice for choice in self.choices if choice.others))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Choices of some sessions side by side."""
+
+    all: tuple[Choice, ...]
+    offsets: NDArray[np.int64]  # where those of each session begin, and the last ones end
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.all)
+
+    @classmethod
+    def of(cls, sessions: Sequence[Session]) -> "Choices":
+        """Those of sessions that have any."""
+        counts = [len(session.choices) for session in sessions if session.choices]
+        found = tuple(choice for session in sessions for choice in session.choices)
+        return cls(found, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def sessions_of(dataset: MinariDataset, shop: Shop) -> list[Session]:
+    """All sessions of a dataset; a search has no choices, and what was not understood was none."""
+    if not isinstance(dataset.action_space, spaces.Text):
+        raise InvalidArgument(
+            f"Agents of shops act in words, and the actions of {dataset.id} are "
+            f"{dataset.action_space!r}: give sessions of a shop, such as "
+            "recgym/minishop/scripted-v0 (`recgym data collect recgym/MiniShop-v0`)."
+        )
+    same_shop(dataset, shop)
+    found = []
+    for episodes in runs_of(dataset, dataset.episode_indices):
+        pages = episodes.at_states("observations", last=False)
+        goals = episodes.at_states("infos/goal", last=False)
+        done = episodes.at_steps("actions")
+        rewards = episodes.at_steps("rewards")
+        for first, stop in zip(episodes.offsets[:-1], episodes.offsets[1:], strict=True):
+            some = slice(int(first), int(stop))
+            found.append(_session(shop, goals[first], pages[some], done[some], rewards[some].sum()))
+    return found
+
+
+def _session(
+    shop: Shop, goal: str, pages: Sequence[str], actions: Sequence[str], reward: float
+) -> Session:
+    place, choices, queries = Place(), [], []
+    for page, action in zip(pages, actions, strict=True):
+        after, meant = shop.step(place, action)
+        known = shop.actions(place)
+        if meant and known == (QUERY,):
+            queries.append(after.query)
+        elif meant and action in known:
+            others = tuple(known.index(other) for other in elsewhere(shop, place, action))
+            choices.append(Choice(page, known, known.index(action), others))
+        place = after
+    return Session(goal, tuple(choices), float(reward), tuple(queries))
+
+
+def shop_of(dataset: MinariDataset) -> Shop:
+    """The shop in which the sessions of a dataset were."""
+    try:
+        env: Any = dataset.recover_environment().unwrapped
+        shop: Shop = env.shoppers.shopping.shop
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidArgument(
+            f"{dataset.id} does not bring the shop in which its sessions were: give sessions that "
+            "`recgym data collect` has written."
+        ) from None
+    return shop
+
+
+# ------------------------------------------------------------------------- as actions are read
+
+
+@lru_cache(_KEPT)
+def read_as(page: str, actions: tuple[str, ...], compat: bool = False) -> tuple[str, ...]:
+    """Actions as they are read: a product is its name and price, as its number says nothing.
+
+    The original shows the name alone, `compat`.
+    """
+    links = _links(page, compat)
+    return tuple(f"click[item - {links[action[6:-1]]}]" if action[6:-1] in links else action
+                 for action in actions)  # fmt: skip
+
+
+def _links(page: str, compat: bool) -> dict[str, str]:
+    """The products of a page of results: what is clicked, and what it is called."""
+    for sign in ("[button] ", " [button_]", "[clicked button] ", " [clicked button_]"):
+        page = page.replace(sign, "")
+    lines = [line.strip() for line in page.replace(" [SEP] ", "\n").split("\n")]
+    return {
+        link.lower(): name if compat else f"{name}, {price}"
+        for link, name, price in zip(lines, lines[1:], lines[2:], strict=False)
+        if price.startswith("$")
+    }
+
+
+def offered(infos: Any) -> list[tuple[str, ...]]:
+    """What each shopper can do, from the infos of an environment."""
+    return [_listed(told) for told in infos["actions"]]
+
+
+@lru_cache(_KEPT)
+def _listed(told: str) -> tuple[str, ...]:
+    return tuple(json.loads(told))
+
+
+def query_of(goal: str) -> str:
+    """A search for the goal's own words, without its price."""
+    return f"search[{without_price(goal).lower()}]"
+
+
+def is_search(actions: Sequence[str]) -> bool:
+    """Is there nothing to be done but to search?"""
+    return len(actions) == 1 and actions[0].startswith("search[")

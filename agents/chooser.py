@@ -1,0 +1,198 @@
+"""An agent of shops: it searches for the goal's words, and chooses on every page.
+
+After the choice model of WebShop (Yao et al., 2022): a BERT reads a page and what can be done on
+it, and a softmax over that is the policy.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from minari.dataset.minari_dataset import MinariDataset
+from numpy.typing import NDArray
+
+from recgym.agents.bert import SMALL
+from recgym.agents.choices import (
+    Choice,
+    Choices,
+    Session,
+    is_search,
+    offered,
+    query_of,
+    read_as,
+    sessions_of,
+    shop_of,
+)
+from recgym.agents.loop import Loop
+from recgym.agents.reader import Reader, ReaderPlan, make_reader, reader_plan
+from recgym.agents.wordpieces import texts_of
+from recgym.errors import InvalidArgument
+from recgym.evaluation.ranking import metrics
+from recgym.shop.pages import Shop
+
+ACTING, SESSIONS, PREFERRED = 10, 11, 12  # what is drawn besides
+JUDGED = 500  # choices of validation sessions that are ranked, at most, evenly taken
+_TOGETHER = 64  # pages that are read at once where nothing is learned
+
+
+@dataclass
+class Chooser(Loop[Reader]):
+    """An agent that searches for a goal's own words, and chooses on pages; a child learns how."""
+
+    reader: str = SMALL  # the name or folder of a BERT, or the small one that is made here
+    page_tokens: int = 512  # of a page, at most: of a longer one, the last
+    action_tokens: int = 64  # of an action, at most
+    dropout: float = 0.0  # share of what the BERT leaves out in training
+    acting: Literal["greedy", "sampled"] = "greedy"  # the best, or drawn from the softmax
+    compat: bool = False  # read products by name alone, and learn from parts of long lists
+    learning_rate: float = 0.001  # of Adam
+    batch_size: int = 32  # pages
+    steps: int = 1500  # batches, at most
+    validate_every: int = 150  # batches
+
+    copies: ClassVar[int] = 1  # of the reader
+
+    # ----------------------------------------------------------------------------- what it does
+
+    def act(self, observations: Any, infos: Any) -> NDArray[Any]:
+        """What each shopper does next, in words.
+
+        Draws go on from call to call, and begin anew with what was learned or loaded.
+        """
+        known = offered(infos)
+        done = np.full(len(known), "", object)
+        choosing = []
+        for shopper, actions in enumerate(known):
+            if is_search(actions):
+                done[shopper] = query_of(infos["goal"][shopper])
+            elif actions:
+                choosing.append(shopper)
+        scores = self._scored([observations[one] for one in choosing],
+                              [known[one] for one in choosing])  # fmt: skip
+        rng = np.random.default_rng((self.seed, ACTING, self._asked))
+        self._asked += 1
+        chances = rng.random(len(known))  # one for each shopper, whoever else chooses
+        for shopper, some in zip(choosing, scores, strict=True):
+            best = picked(some, chances[shopper]) if self.acting == "sampled" else some.argmax()
+            done[shopper] = known[shopper][int(best)]
+        return done
+
+    def scores(self, observations: Any, infos: Any) -> list[NDArray[np.float32]]:
+        """What each of the actions is worth that `infos` offers to each shopper."""
+        return self._scored([*observations], offered(infos))
+
+    @torch.no_grad()
+    def _scored(
+        self, pages: Sequence[str], known: Sequence[tuple[str, ...]]
+    ) -> list[NDArray[np.float32]]:
+        network, found = self._learned(), []
+        for first in range(0, len(pages), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            listed = zip(pages[some], known[some], strict=True)
+            read = [read_as(page, actions, self.compat) for page, actions in listed]
+            found += [scores.numpy() for scores in network.scores(pages[some], read)]
+        return found
+
+    def _about(self) -> dict[str, Any]:
+        return {"network": asdict(self._learned().plan)}
+
+    def _restore(self, about: Mapping[str, Any]) -> None:
+        self._keep_network(Reader(ReaderPlan(**about["network"])))
+
+    def _learned(self) -> Reader:
+        network = super()._learned()
+        assert isinstance(network, Reader)
+        return network
+
+    def _keep_network(self, network: Reader) -> None:
+        self._network, self._asked = copy.deepcopy(network).cpu().eval(), 0
+
+    # ---------------------------------------------------------------------------- for the loop
+
+    def read(self, train: MinariDataset, validation: MinariDataset | None) -> None:
+        shop, self.dataset = shop_of(train), train
+        self.sessions = sessions_of(train, shop)
+        self.texts = texts_of(shop.catalogue.products)
+        if validation is not None:
+            judged = Choices.of(sessions_of(validation, shop)).all
+            places = np.linspace(0, len(judged) - 1, min(len(judged), JUDGED)).astype(int)
+            self._judged = [judged[place] for place in places]
+        self.prepare(shop)
+
+    def prepare(self, shop: Shop) -> None:
+        """Look at the sessions before the first batch."""
+        self.choices = Choices.of(self.sessions)
+        if not len(self.choices):
+            raise InvalidArgument(
+                "No session of the dataset chooses anything: give sessions that look at products."
+            )
+
+    def made(self) -> list[Reader]:
+        plan = reader_plan(
+            self.reader,
+            self.texts,
+            page_tokens=self.page_tokens,
+            action_tokens=self.action_tokens,
+            dropout=self.dropout,
+            progress=lambda share: self.show(f"making a small BERT: {share:.0%}"),
+        )
+        return [make_reader(replace(plan, seed=self.seed)) for _ in range(self.copies)]
+
+    def validated(self) -> dict[str, float]:
+        """How high what was done ranks among all that could be done."""
+        greater, equal, logs = [], [], []
+        for choice, scores in zip(self._judged, self.looked(self._judged), strict=True):
+            own = scores[choice.done]
+            greater.append(int((scores > own).sum()))
+            equal.append(int((scores == own).sum()))
+            logs.append(float(scores.log_softmax(0)[choice.done]))
+        found = metrics(np.array(greater, np.int32), np.array(equal, np.int32), [1, 10])
+        return {name: float(found[name].mean()) for name in ("ndcg@10", "hr@1")} | {
+            "cross-entropy of validation": -float(np.mean(logs))
+        }
+
+    def take(self, training: Self, train: MinariDataset) -> None:
+        self._keep_network(training.networks[0])
+
+    # ---------------------------------------------------------------------- what a child can use
+
+    def scored(self, network: Reader, choices: Sequence[Choice]) -> list[torch.Tensor]:
+        """What each action of each page is worth."""
+        pages = [choice.page for choice in choices]
+        return network.scores(pages, [self.seen(choice) for choice in choices])
+
+    def looked(self, choices: Sequence[Choice]) -> list[torch.Tensor]:
+        """The same of the network that learns, without learning, and some at a time."""
+        found: list[torch.Tensor] = []
+        with torch.no_grad():
+            for first in range(0, len(choices), _TOGETHER):
+                found += self.scored(self.networks[0], choices[first : first + _TOGETHER])
+        return found
+
+    def seen(self, choice: Choice) -> tuple[str, ...]:
+        """The actions of a page as they are read."""
+        return read_as(choice.page, choice.actions, self.compat)
+
+
+def picked(scores: NDArray[np.float32], chance: float) -> int:
+    """The place at which the softmax of scores, summed up, passes a chance from 0 to 1."""
+    shares = np.exp(scores.astype(np.float64) - scores.max())
+    return int(np.searchsorted(np.cumsum(shares), chance * shares.sum(), side="right"))
+
+
+def worthy(
+    sessions: Sequence[Session], least: float, count: int, rng: np.random.Generator
+) -> list[Session]:
+    """Sessions that earned enough and chose something: so many of them, drawn; 0: all."""
+    found = [session for session in sessions if session.reward >= least and session.choices]
+    if not found or count > len(found):
+        raise InvalidArgument(
+            f"{len(found):,} sessions of the dataset earned {least:g} or more, and "
+            f"{count or 'some':} are asked for: ask for less, or give more sessions."
+        )
+    if not count:
+        return found
+    return [found[place] for place in np.sort(rng.permutation(len(found))[:count]).tolist()]
