@@ -17,6 +17,7 @@ from recgym.shop.goals import without_price
 from recgym.shop.pages import BACK, BUY, NEXT, PREVIOUS, QUERY
 
 _FILE = "agent.json"
+_READ = ("goal", "page", "actions")  # of the infos
 _BUY = f"click[{BUY.lower()}]"
 _NO_PRODUCTS = {f"click[{button.lower()}]" for button in (BACK, NEXT, PREVIOUS)}  # among results
 
@@ -41,7 +42,12 @@ class _Shopper:
 
     def act(self, observations: Any, infos: Infos) -> NDArray[Any]:
         """Say something for each shopper."""
-        shoppers = zip(infos["goal"], infos["page"], infos["actions"], strict=True)
+        if missing := [name for name in _READ if name not in infos]:
+            raise InvalidArgument(
+                f"{type(self).__name__} shops by what a shop's infos say, and they have no "
+                f"'{missing[0]}': give those of the pages."
+            )
+        shoppers = zip(*(infos[name] for name in _READ), strict=True)
         said = [self._say(goal, page, json.loads(actions)) for goal, page, actions in shoppers]
         return np.array(said, object)
 
