@@ -97,7 +97,7 @@ class ShopRandom(_Shopper):
         self._rng = np.random.default_rng(self.seed)
 
     def _say(self, goal: str, page: str, actions: Sequence[str]) -> str:
-        action = actions[self._rng.integers(len(actions))]
+        action = actions[int(self._rng.integers(len(actions)))]
         return _search(goal) if action == QUERY else action
 
 
