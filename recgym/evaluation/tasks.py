@@ -1,5 +1,6 @@
 """What a benchmark asks: its data, verified, and the targets that are ranked."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from recgym.benchmarks import Benchmark
 from recgym.demonstrations import demonstrate
 from recgym.errors import BadDataset, BadLog, NothingLeft, UnknownName, printable
 from recgym.export import to_minari
-from recgym.home import load_log
+from recgym.home import home, load_log, locked
 from recgym.log import InteractionLog
 from recgym.minari_format import content_hash, runs_of
 from recgym.rollouts import collect
@@ -25,6 +26,7 @@ from recgym.rollouts import collect
 Progress = Callable[[str, float | None], None]
 EvaluatedSplit = Literal["validation", "test"]
 SPLITS = ("validation", "test")
+_PAUSE = 0.2  # seconds between two tries
 _READ = 100  # sessions whose pages are asked about to see how long an answer takes
 
 
@@ -175,12 +177,27 @@ def _dataset(
     if log is not None:
         return to_minari(log, split, replace=True, progress=progress)
     policy = known.rpartition("/")[2].partition("-")[0]
-    if benchmark.made_in:
-        return demonstrate(benchmark.made_in, policy, split, progress=progress)
     if benchmark.shop:
+        return _demonstrated(benchmark, policy, split, progress)
+    return collect(benchmark.env, policy, split, progress=progress)
+
+
+def _demonstrated(
+    benchmark: Benchmark, shopper: str, split: Any, progress: Progress
+) -> MinariDataset:
+    """Demonstrations that are made now, or were by another process: shops share them."""
+    known, shops = benchmark.of(split), home() / "shops"
+    if not benchmark.made_in:
         raise UnknownName("dataset", known, minari.list_local_datasets(),
                           f"Make it with `{benchmark.build}`.")  # fmt: skip
-    return collect(benchmark.env, policy, split, progress=progress)
+    shops.mkdir(parents=True, exist_ok=True)
+    while True:
+        with locked(shops / ".demonstrations.lock") as ours:
+            if ours and known in minari.list_local_datasets():
+                return minari.load_dataset(known)
+            if ours:
+                return demonstrate(benchmark.made_in, shopper, split, progress=progress)
+        time.sleep(_PAUSE)
 
 
 def _of_log(log: InteractionLog, split: EvaluatedSplit, width: int, mask: bool) -> Targets:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import gymnasium
 import numpy as np
@@ -136,6 +138,18 @@ def test_the_demonstrations_of_the_benchmarks_are_frozen():
         assert all(BENCHMARKS[f"{name}-v0"].sha256(split) == found
                    for name in ("minishop", "minishop-b"))  # fmt: skip
     assert BENCHMARKS["minishop-v0"].sha256("test") is None
+
+
+def test_two_processes_that_need_the_same_demonstrations_make_them_once():
+    script = (
+        "from recgym.benchmarks import BENCHMARKS; from recgym.evaluation.tasks import Task\n"
+        "task = Task(BENCHMARKS['minishop-{}v0'], 'test', lambda stage, share: None)\n"
+        "print(task.sha256, task.goals)"
+    )
+    words = [[sys.executable, "-c", script.format(other)] for other in ("", "b-")]
+    both = [subprocess.Popen(some, stdout=subprocess.PIPE, text=True) for some in words]
+    found = {process.communicate()[0] for process in both}
+    assert found == {f"{BENCHMARKS['minishop-v0'].sha256()} 150\n"}
 
 
 def test_the_demonstrations_of_webshop_are_frozen_wherever_they_lie(samples):
