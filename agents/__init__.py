@@ -7,6 +7,8 @@ AGENTS = {
     "markov": "recgym.agents.baselines:Markov",
     "itemknn": "recgym.agents.baselines:ItemKNN",
     "vsknn": "recgym.agents.baselines:VSKNN",
+    "shop-random": "recgym.agents.shoppers:ShopRandom",
+    "shop-rule": "recgym.agents.shoppers:ShopRule",
     "greedy": "recgym.envs.references:Greedy",
     "observer": "recgym.envs.references:Observer",
     "supervised": "recgym.agents.supervised:Supervised",

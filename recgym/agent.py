@@ -44,11 +44,12 @@ class Agent(Protocol):
     ) -> Any:
         """Learn from a dataset; `validation` is of other users or later events.
 
-        `env` is there for agents that learn from it, where the benchmark has one that answers.
+        `env` is there for agents that learn from it, where the benchmark has one that answers: of a
+        shop, the one that `train` is of, with goals for training.
         """
 
     def act(self, observations: Any, infos: Infos) -> NDArray[Any]:
-        """Recommend an item to each user of a batch."""
+        """Recommend an item to each user of a batch; in a shop, say a text for each shopper."""
 
     def save(self, folder: Path) -> None:
         """Write what was learned into a folder, as JSON, safetensors or NumPy arrays."""

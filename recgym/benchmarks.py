@@ -13,7 +13,7 @@ from recgym.envs.policies import TIERS
 from recgym.errors import UnknownName
 from recgym.rollouts import POLICIES
 
-Primary = Literal["return", "ndcg@10", "snips"]
+Primary = Literal["return", "ndcg@10", "snips", "score"]
 FILE = Path(__file__).with_name("benchmarks.json")
 
 
@@ -29,14 +29,27 @@ class Benchmark:
     build: str  # the command that makes its data
     log: str = ""  # the log whose test events are ranked; without one, those of the test dataset
     env: str = ""  # the environment that answers, where there is one
+    made_in: str = ""  # the shop where its data are made when they are needed; else they must exist
     mask_seen: bool = False  # are items that the user knows already taken out of the ranking?
     baseline: str = "popular"  # the agent that all others are compared with
+
+    @property
+    def shop(self) -> bool:
+        """Are agents asked to shop, for each goal of a split, and for nothing else?"""
+        return self.primary == "score"
+
+    @property
+    def oracle(self) -> bool:
+        """Do oracle users answer?"""
+        return bool(self.env) and not self.shop
 
     def sha256(self, split: str = "train") -> str | None:
         """The frozen hash of the data of a split; None where nobody has measured it."""
         if self.name not in BENCHMARKS:  # a benchmark of somebody's own
             return None
-        if self.env:
+        if self.shop:
+            return facts().get(self.name, {}).get(split)  # type: ignore[no-any-return]
+        if self.oracle:
             tier = self.dataset.rpartition("/")[2].removesuffix("-v0")
             return str(oracle_facts()[self.env]["logs"][f"{tier} {split}"])
         known = facts().get(self.name, {}).get("sha256")
@@ -48,9 +61,16 @@ class Benchmark:
         return facts().get(self.name, {}).get("digest")  # type: ignore[no-any-return]
 
     @property
+    def goals(self) -> int | None:
+        """How many goals the test split of a shop has; None where nobody has counted them."""
+        return facts().get(self.name, {}).get("goals")  # type: ignore[no-any-return]
+
+    @property
     def anchors(self) -> tuple[float, float] | None:
-        """What 0 and 100 are on the normalised scale: random, and the reference."""
-        if self.env:
+        """What 0 and 100 are on the normalised scale: random or nothing, and the reference."""
+        if self.shop:
+            return 0.0, 1.0
+        if self.oracle:
             scores = oracle_facts()[self.env]["scores"]
             return scores["random"]["mean"], scores["planner"]["mean"]
         known = facts().get(self.name, {})
@@ -59,7 +79,7 @@ class Benchmark:
     @property
     def reference(self) -> str:
         """What is 100 on the normalised scale."""
-        return "planner" if self.env else self.baseline
+        return "oracle" if self.shop else "planner" if self.oracle else self.baseline
 
     def of(self, split: str) -> str:
         """The id of the dataset of a split."""
@@ -68,7 +88,7 @@ class Benchmark:
 
 @cache
 def facts() -> dict[str, Any]:
-    """What was measured of the benchmarks on logs once, and must never change."""
+    """What was measured of the benchmarks on logs and in shops once, and must never change."""
     return dict(json.loads(FILE.read_text(encoding="utf-8")))
 
 
@@ -224,4 +244,55 @@ def _replay(
     )
 
 
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (*_oracles(), *_replays())}
+def _shops() -> Iterator[Benchmark]:
+    taught, collect = (
+        "recgym/minishop/scripted-v0",
+        "recgym data collect recgym/{} --policies scripted",
+    )
+    invented = "Products and instructions are invented: nothing is shown of real ones."
+    yield _shop(
+        "minishop",
+        "MiniShop-v0",
+        taught,
+        "Held-out instructions in the shop whose demonstrations were learned from.",
+        f"{invented} Nor of other shops.",
+        collect.format("MiniShop-v0"),
+        made_in="recgym/MiniShop-v0",
+    )
+    yield _shop(
+        "minishop-b",
+        "MiniShopB-v0",
+        taught,
+        "A shop never trained in: other products, with no word of a name in common.",
+        f"{invented} Pages are laid out alike in both shops.",
+        collect.format("MiniShop-v0"),
+        made_in="recgym/MiniShop-v0",
+    )
+    yield _shop(
+        "webshop1k",
+        "WebShop1k-v0",
+        "recgym/webshop1k/scripted-v0",
+        "Held-out instructions among the 1,000 real products that WebShop distributes.",
+        "Instructions are made of products, not written by people; 1,000 products are far from a "
+        "shop's millions; pages are WebShop's, not a living site's.",
+        collect.format("WebShop1k-v0") + " --files FOLDER",
+    )
+
+
+def _shop(
+    name: str, env: str, dataset: str, shows: str, hides: str, build: str, made_in: str = ""
+) -> Benchmark:
+    return Benchmark(
+        f"{name}-v0",
+        dataset,
+        "score",
+        shows,
+        hides,
+        build,
+        env=f"recgym/{env}",
+        made_in=made_in,
+        baseline="shop-rule",
+    )
+
+
+BENCHMARKS = {one.name: one for one in (*_oracles(), *_replays(), *_shops())}

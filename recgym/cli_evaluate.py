@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from minari import list_local_datasets
 from rich.table import Table
 from tyro.conf import Positional
 
@@ -87,8 +88,8 @@ def _benchmarks(options: _Benchmarks) -> None:
         table.add_row(row["name"], row["primary"], "yes" if row["here"] else "—", row["shows"])
     OUT.print(table)
     OUT.print(
-        "\n—: its log is not here yet; `recgym benchmarks NAME` names the command that builds it. "
-        "Data of oracles are made when they are needed.",
+        "\n—: its data are not here yet; `recgym benchmarks NAME` names the command that makes "
+        "them. Those of oracles and of MiniShop are made when they are needed.",
         highlight=False,
     )
 
@@ -98,8 +99,15 @@ def _described(benchmark: Benchmark, logs: list[str]) -> dict[str, Any]:
         "sha256": benchmark.sha256(),
         "digest": benchmark.digest,
         "anchors": benchmark.anchors,
-        "here": not benchmark.log or benchmark.log in logs,
+        "here": _is_here(benchmark, logs),
     }
+
+
+def _is_here(benchmark: Benchmark, logs: list[str]) -> bool:
+    """Are its data here, or made when they are needed?"""
+    if benchmark.shop and not benchmark.made_in:
+        return benchmark.dataset in list_local_datasets()
+    return not benchmark.log or benchmark.log in logs
 
 
 # -------------------------------------------------------------------------------------- evaluate
@@ -114,7 +122,7 @@ class _Evaluate:
     seeds: tuple[int, ...] = ()  # where there is chance; without: 0 1 2
     set: tuple[str, ...] = ()  # options of the agent, as name=value
     split: Literal["validation", "test"] = "test"  # choose agents and options by the validation
-    users: int = USERS  # who answer in a closed loop; a leaderboard takes the default
+    users: int = USERS  # who answer, or goals in a shop, at most; a leaderboard takes the default
     simulator: str = ""  # whose users are asked about the agent, too, in both of its roles
     ope: bool = False  # how far off-policy estimates are from the truth
     epsilon: float = EPSILON  # with --ope: the share of any item at all in what agents recommend
@@ -184,7 +192,7 @@ def _print_report(report: Report) -> None:
     seeds = f"seeds {', '.join(map(str, report.seeds))}" if report.chance else "no chance"
     title = f"{report.agent} on {report.benchmark} ({report.split}; {seeds})"
     OUT.print(f"\n[bold]{plain(title)}[/]", highlight=False)
-    if not report.ranks_all:
+    if "ranking" in metrics[0] and not report.ranks_all:
         OUT.print("It has no scores: it is ranked by the one item that it recommends.")
     primary = report.primary
     if primary["mean"] is not None:
@@ -193,20 +201,9 @@ def _print_report(report: Report) -> None:
             f"{primary['high']:.4f}",
             highlight=False,
         )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("targets", "", "count", *_SHOWN):
-        justify: Any = "left" if heading in ("targets", "") else "right"
-        table.add_column(heading, justify=justify, no_wrap=True)
-    for view in metrics[0]["ranking"]:
-        for behaviour, of in metrics[0]["ranking"][view].items():
-            cells = [
-                f"{_mean([one['ranking'][view][behaviour][name] for one in metrics]):.4f}"
-                if name in of else "n/a"
-                for name in _SHOWN
-            ]  # fmt: skip
-            table.add_row(view, behaviour, f"{of['targets']:,}", *cells)
-    OUT.print(table)
-    for part in ("lists", "closed loop", "off-policy"):
+    if "ranking" in metrics[0]:
+        OUT.print(_ranking_table([one["ranking"] for one in metrics]))
+    for part in ("lists", "closed loop", "off-policy", "shop"):
         if part in metrics[0]:
             said = (f"{key} {_plain(_mean([one[part][key] for one in metrics]))}"
                     for key in metrics[0][part])  # fmt: skip
@@ -214,6 +211,23 @@ def _print_report(report: Report) -> None:
     costs = (f"{key} {_plain(_mean([one['costs'][key] for one in results]))}"
              for key in results[0]["costs"])  # fmt: skip
     OUT.print(f"costs: {', '.join(costs)}", highlight=False)
+
+
+def _ranking_table(rankings: list[dict[str, Any]]) -> Table:
+    """Metrics of ranking by view and behaviour, as means over seeds."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("targets", "", "count", *_SHOWN):
+        justify: Any = "left" if heading in ("targets", "") else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for view in rankings[0]:
+        for behaviour, of in rankings[0][view].items():
+            cells = [
+                f"{_mean([one[view][behaviour][name] for one in rankings]):.4f}"
+                if name in of else "n/a"
+                for name in _SHOWN
+            ]  # fmt: skip
+            table.add_row(view, behaviour, f"{of['targets']:,}", *cells)
+    return table
 
 
 def _print_simulated(report: Report, options: _Evaluate) -> None:

@@ -72,6 +72,8 @@ def demonstrate(
             f"'{env_id}' with options of its own is another environment: give its dataset a name "
             "of its own."
         )
+    if options.get("files"):
+        options["files"] = str(Path(options["files"]).resolve())  # as found from anywhere
     known = dataset_id(name or _named_after(env_id), shopper, split)
     env = gymnasium.make(env_id, split=split, **options).unwrapped
     assert isinstance(env, ShopEnv)

@@ -40,9 +40,28 @@ def test_every_benchmark_is_listed_and_described(capsys):
 
 
 def test_oracle_benchmarks_are_frozen_and_on_a_scale():
-    oracles = [one for one in BENCHMARKS.values() if one.env]
+    oracles = [one for one in BENCHMARKS.values() if one.oracle]
     assert len(oracles) == 15 and all(len(one.sha256()) == 64 for one in oracles)
     assert all(one.anchors[0] < one.anchors[1] for one in oracles)
+
+
+def test_shops_are_frozen_and_say_what_makes_their_data(capsys):
+    shops = [one for one in BENCHMARKS.values() if one.shop]
+    assert [one.name for one in shops] == ["minishop-v0", "minishop-b-v0", "webshop1k-v0"]
+    assert all(len(one.sha256(split)) == 64 for one in shops for split in ("train", "validation"))
+    assert all(one.anchors == (0, 1) and one.goals and not one.oracle for one in shops)
+    rows = json.loads(printed(capsys, "benchmarks", "--json"))
+    here = {row["name"]: row["here"] for row in rows if row["primary"] == "score"}
+    assert list(here.values()) == [True, True, False]
+    with pytest.raises(UnknownName, match="--files FOLDER"):
+        run(["evaluate", "shop-rule", "--benchmark", "webshop1k-v0"])
+
+
+def test_an_evaluation_in_a_shop_prints_what_was_bought(capsys):
+    text = printed(capsys, "evaluate", "shop-rule", "shop-random", "--benchmark", "minishop-b-v0")
+    for word in ("shop: goals 150", "success", "bought", "invalid", "against recgym.agents.shop"):
+        assert word in text
+    assert "targets" not in text and "no scores" not in text
 
 
 def test_an_evaluation_prints_and_keeps_its_results(capsys, tmp_path):

@@ -95,11 +95,13 @@ ALLOWED = {
     "recgym.evaluation.ranking": set(),
     "recgym.evaluation.intervals": set(),
     "recgym.evaluation": {
-        "recgym", "recgym.agent", "recgym.benchmarks", "recgym.envs.frozen", "recgym.envs.oracle",
+        "recgym", "recgym.agent", "recgym.benchmarks", "recgym.demonstrations",
+        "recgym.envs.frozen", "recgym.envs.oracle",
         "recgym.episodes", "recgym.evaluation", "recgym.evaluation.closed_loop",
         "recgym.evaluation.intervals", "recgym.evaluation.off_policy",
         "recgym.evaluation.predictions", "recgym.evaluation.ranking",
-        "recgym.evaluation.report", "recgym.evaluation.scoring", "recgym.evaluation.tasks",
+        "recgym.evaluation.report", "recgym.evaluation.scoring", "recgym.evaluation.shopping",
+        "recgym.evaluation.tasks",
         "recgym.export", "recgym.home", "recgym.log", "recgym.minari_format", "recgym.rollouts",
         "recgym.runs",
     },
@@ -108,6 +110,7 @@ ALLOWED = {
         "recgym.evaluation.closed_loop", "recgym.evaluation.intervals",
         "recgym.evaluation.ranking",
         "recgym.evaluation.predictions", "recgym.evaluation.report", "recgym.evaluation.scoring",
+        "recgym.evaluation.shopping",
         "recgym.evaluation.tasks", "recgym.home", "recgym.leaderboard.submission",
         "recgym.leaderboard.verification", "recgym.log", "recgym.pages",
     },
@@ -213,7 +216,7 @@ ALLOWED = {
         *(f"recgym.simulator.{part}" for part in (
             "calibration", "export", "feedback", "language", "moments", "rivals", "store",
         )),
-        "recgym.shop",
+        "recgym.shop", "recgym.shop.goals", "recgym.shop.pages",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
         "recgym.networks", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it

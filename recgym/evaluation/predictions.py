@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recgym.errors import BadPredictions, printable
 from recgym.evaluation.ranking import Ranked
+from recgym.evaluation.shopping import LONGEST
 from recgym.log import arrow_of, numbers_of
 
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ _KINDS = {  # the columns of each table, and their types in Arrow's words
     },
     "actions": {"items": r"large_list<\w+: int32>"},
     "agreement": {"probability": "double"},
+    "said": {"texts": r"large_list<\w+: large_string>"},
 }
+TABLES = tuple(_KINDS)
 _LARGEST = 2**31  # bytes that a table may have
+_NUMBER, _TEXT = 8, 64  # bytes that a value takes; those that a text takes beside its characters
+_PLAIN = {"PLAIN", "RLE"}  # how texts are written: not unpacked, and depths
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Predictions:
     ranking: Ranked | None = None  # the test targets, in their order
     actions: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None  # steps of each user; items
     agreement: NDArray[np.float64] | None = None  # the probability of each logged test action
+    said: tuple[NDArray[np.int64], NDArray[Any]] | None = None  # steps for each goal; texts
 
     def write(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Write each table as a Parquet file; returns their sizes and hashes."""
@@ -53,10 +59,12 @@ class Predictions:
         ranking = found.get("ranking")
         actions = found.get("actions")
         agreement = found.get("agreement")
+        said = found.get("said")
         return cls(
             None if ranking is None else _ranked(ranking),
             None if actions is None else (actions["steps"], actions["items"]),
             None if agreement is None else agreement["probability"],
+            None if said is None else (said["steps"], said["texts"]),
         )
 
     def _tables(self) -> dict[str, "pa.Table"]:
@@ -72,19 +80,28 @@ class Predictions:
             tables["ranking"] = pa.table(columns)
         if self.actions is not None:
             steps, items = self.actions
-            offsets = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
-            shown = pa.LargeListArray.from_arrays(arrow_of(offsets), arrow_of(items))
-            tables["actions"] = pa.table({"items": shown})
+            tables["actions"] = pa.table({"items": _lists(steps, arrow_of(items))})
         if self.agreement is not None:
             tables["agreement"] = pa.table({"probability": arrow_of(self.agreement)})
+        if self.said is not None:
+            steps, texts = self.said
+            tables["said"] = pa.table({"texts": _lists(steps, pa.array(texts, pa.large_string()))})
         return tables
+
+
+def _lists(lengths: NDArray[np.int64], values: "pa.Array") -> "pa.Array":
+    import pyarrow as pa
+
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return pa.LargeListArray.from_arrays(arrow_of(offsets), values)
 
 
 def _written(table: "pa.Table", file: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
-    pq.write_table(table, part, compression="zstd")
+    packed = file.stem != "said"  # texts are as large as they look
+    pq.write_table(table, part, compression="zstd", use_dictionary=packed)
     os.replace(part, file)
     return {"sha256": _sha256(file), "bytes": file.stat().st_size}
 
@@ -109,8 +126,8 @@ def _read(file: Path, stated: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     try:
         with pq.ParquetFile(file, memory_map=True) as parquet:
             found = parquet.schema_arrow
-            raw = 8 * sum(  # what it unpacks to, whatever its size on disk
-                group.column(number).num_values
+            raw = sum(  # what it unpacks to, whatever its size on disk
+                _unpacked(group.column(number))
                 for group in map(parquet.metadata.row_group, range(parquet.num_row_groups))
                 for number in range(group.num_columns)
             )
@@ -130,6 +147,15 @@ def _read(file: Path, stated: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         ) from None
 
 
+def _unpacked(column: Any) -> int:
+    """The bytes of a column in memory; too many where its texts are packed, as none says."""
+    if column.physical_type != "BYTE_ARRAY":
+        return _NUMBER * int(column.num_values)
+    if column.has_dictionary_page or not set(column.encodings) <= _PLAIN:
+        return _LARGEST + 1
+    return int(column.total_uncompressed_size) + _TEXT * int(column.num_values)
+
+
 def _belongs(table: str, kinds: dict[str, str]) -> bool:
     """Are these the columns of the table?"""
     return kinds.keys() == _KINDS[table].keys() and all(
@@ -141,13 +167,24 @@ def _numbers(name: str, column: "pa.Array") -> dict[str, NDArray[Any]]:
     import pyarrow as pa
 
     if pa.types.is_large_list(column.type):
-        return {
-            "steps": np.diff(numbers_of(column.offsets)),
-            name: numbers_of(column.flatten()),
-        }
+        return {"steps": np.diff(numbers_of(column.offsets)), name: _flat(column.flatten())}
     if pa.types.is_fixed_size_list(column.type):
         return {name: numbers_of(column.flatten()).reshape(-1, column.type.list_size)}
     return {name: numbers_of(column)}
+
+
+def _flat(values: "pa.Array") -> NDArray[Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if values.null_count:
+        raise pa.ArrowInvalid("values are missing")
+    if not pa.types.is_large_string(values.type):
+        return numbers_of(values)
+    longest = pc.max(pc.utf8_length(values)).as_py() or 0
+    if longest > LONGEST:
+        raise pa.ArrowInvalid(f"a text has {longest:,} characters, and {LONGEST:,} are the most")
+    return np.array(values.to_pylist(), object)
 
 
 def _ranked(columns: dict[str, NDArray[Any]]) -> Ranked:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -44,13 +44,14 @@ from recgym.evaluation.scoring import (
     ranks_all,
     snips_interval,
 )
+from recgym.evaluation.shopping import said
 from recgym.evaluation.tasks import EvaluatedSplit, Progress, Task
 from recgym.home import home
 from recgym.log import sha256_of_json
 from recgym.runs import Run
 
 SCHEMA = 1
-_ALONE, _TOGETHER = 30, 256  # recommendations that are timed one by one; those at once
+_ALONE, _TOGETHER = 30, 256  # answers that are timed one by one; those at once
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ def evaluate(
     Without `seeds`, an agent with chance has 0, 1 and 2, and any other has one. The report and
     the predictions that it rests on are in `folder`: `run_folder(…)` unless given. Users of a
     simulator, where one is named, are asked too, and what they say is kept beside the results.
+    In a shop, `users` is the most goals that are shopped for.
     """
+    if users < 1:
+        raise InvalidArgument(f"users is a whole number from 1 on, and {users} was given.")
     chosen = load_agent(agent) if isinstance(agent, str) else agent
     asked = benchmark_named(benchmark) if isinstance(benchmark, str) else benchmark
     options = changed_options(chosen, config or {})
@@ -214,14 +218,7 @@ def _result(
     run = Run(progress=lambda share, said: progress(stage, share))
     env, simulator = None, same.get("simulator", "")
     if getattr(agent, "learns_from", "data") == "environment":
-        if not task.benchmark.env and not simulator:
-            raise InvalidArgument(
-                f"{home_of(agent)} learns from an environment that answers, and "
-                f"{task.benchmark.name} has none: evaluate it on the oracle's benchmarks, or with "
-                "users of a simulator."
-            )
-        known = task.benchmark.env
-        env = gymnasium.make(known) if known else simulator_env(simulator)
+        env = _environment(agent, task, simulator)
     if simulator:
         shown, seen = simulator_env(simulator).observation_space, task.train.observation_space
         if shown != seen:
@@ -256,21 +253,48 @@ def _result(
     return result
 
 
+def _environment(agent: type[Any], task: Task, simulator: str) -> gymnasium.Env[Any, Any]:
+    """What an agent learns from that answers: of a shop, the one and the goals of its data."""
+    benchmark = task.benchmark
+    if benchmark.shop and task.train.env_spec is not None:
+        return gymnasium.make(task.train.env_spec, split="train")
+    if benchmark.oracle:
+        return gymnasium.make(benchmark.env)
+    if simulator:
+        return simulator_env(simulator)
+    raise InvalidArgument(
+        f"{home_of(agent)} learns from an environment that answers, and {benchmark.name} has "
+        "none: evaluate it on the oracle's benchmarks, or with users of a simulator."
+    )
+
+
 def _latency(agent: Any, task: Task) -> dict[str, float]:
-    """Milliseconds for a recommendation: one alone, and one of many at once."""
-    rows = slice(0, min(_TOGETHER, len(task.targets)))
-    observations, times = task.targets.observe(rows), []
-    for row in range(min(_ALONE, len(observations))):
+    """Milliseconds for an answer: one alone, and one of many at once."""
+    ask, count = _asked(agent, task)
+    times = []
+    for row in range(min(_ALONE, count)):
         began = time.perf_counter()
-        recommended(agent, observations[row : row + 1], {}, task.n_items)
+        ask(slice(row, row + 1))
         times.append(time.perf_counter() - began)
     began = time.perf_counter()
-    recommended(agent, observations, {}, task.n_items)
-    together = (time.perf_counter() - began) / len(observations)
+    ask(slice(0, count))
+    together = (time.perf_counter() - began) / count
     return {
         "latency_ms": round(1000 * float(np.median(times)), 4),
         "batch_latency_ms": round(1000 * together, 5),
     }
+
+
+def _asked(agent: Any, task: Task) -> tuple[Callable[[slice], Any], int]:
+    """Asks an agent for some answers, and for how many it can be asked at once."""
+    if task.benchmark.shop:
+        pages, infos = task.pages
+        return lambda some: said(
+            agent, pages[some], {key: values[some] for key, values in infos.items()}
+        ), min(_TOGETHER, len(pages))
+    count = min(_TOGETHER, len(task.targets))
+    observations = task.targets.observe(slice(0, count))
+    return lambda some: recommended(agent, observations[some], {}, task.n_items), count
 
 
 class _Peak:

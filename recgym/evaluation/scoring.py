@@ -10,10 +10,10 @@ from recgym.benchmarks import Benchmark
 from recgym.envs.frozen import frozen
 from recgym.envs.frozen import normalised as on_oracle_scale
 from recgym.errors import BadPredictions, InvalidArgument
-from recgym.evaluation import closed_loop
+from recgym.evaluation import closed_loop, shopping
 from recgym.evaluation.intervals import RESAMPLES, Interval, Outcomes, outcomes
 from recgym.evaluation.off_policy import Logged, logged
-from recgym.evaluation.predictions import Predictions
+from recgym.evaluation.predictions import TABLES, Predictions
 from recgym.evaluation.ranking import TOP, Ranked, consistent, metrics, rank
 from recgym.evaluation.tasks import Progress, Targets, Task
 
@@ -32,7 +32,13 @@ VIEWS = {
 def predicted(agent: Any, task: Task, users: int, progress: Progress) -> Predictions:
     """Ask an agent for all that a benchmark needs."""
     benchmark, trace, agreement = task.benchmark, None, None
-    if benchmark.env:
+    if benchmark.shop:
+        goals = min(users, task.goals)
+        trace = shopping.shopped(
+            benchmark.env, agent, goals, lambda share: progress("shopping", share), **task.shop
+        )
+        return Predictions(said=trace)
+    if benchmark.oracle:
         first = closed_loop.FIRST_SEEDS[task.split]
         trace = closed_loop.acted(
             benchmark.env, agent, first, users, lambda share: progress("closed loop", share)
@@ -101,16 +107,19 @@ def measured(task: Task, predictions: Predictions) -> dict[str, Any]:
             "length": float(predictions.actions[0].mean()),
             "normalised": on_oracle_scale(scores, mean),
         }
+    if predictions.said is not None:
+        found["shop"] = _shopped(task, predictions.said)
     if predictions.agreement is not None:
         found["off-policy"] = _snips(logged(task.test), predictions.agreement)
     return found
 
 
 def primary_outcomes(task: Task, runs: Sequence[Predictions]) -> Outcomes:
-    """The primary metric of every seed by user: what intervals and tests are computed from."""
+    """The primary metric of every seed by user, or by goal: what intervals and tests rest on."""
     primary = task.benchmark.primary
-    if primary == "return":
-        returns = np.stack([_returns(task, run) for run in runs])
+    if primary in ("return", "score"):
+        worth = _returns if primary == "return" else _rewards
+        returns = np.stack([worth(task, run) for run in runs])
         return outcomes(returns, np.arange(returns.shape[1]))
     if primary == "snips":
         raise InvalidArgument("SNIPS is a ratio of sums over steps, and has no outcomes by user.")
@@ -138,6 +147,8 @@ def primary_of(benchmark: Benchmark, found: dict[str, Any]) -> float | None:
     primary = benchmark.primary
     if primary == "return":
         return float(found["closed loop"]["return"])
+    if primary == "score":
+        return float(found["shop"]["score"])
     if primary == "snips":
         value = found["off-policy"]["snips"]
     else:
@@ -196,10 +207,40 @@ def _spread(ranked: Ranked, popularity: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
+def tables_of(benchmark: Benchmark) -> list[str]:
+    """The tables of predictions that a benchmark asks for."""
+    if benchmark.shop:
+        return ["said"]
+    asked = {
+        "ranking": True,
+        "actions": benchmark.oracle,
+        "agreement": benchmark.primary == "snips",
+    }
+    return [table for table, needed in asked.items() if needed]
+
+
 def _returns(task: Task, predictions: Predictions) -> NDArray[np.float64]:
     assert predictions.actions is not None
     first = closed_loop.FIRST_SEEDS[task.split]
     return closed_loop.returns_of(task.benchmark.env, predictions.actions, first)
+
+
+def _rewards(task: Task, predictions: Predictions) -> NDArray[np.float64]:
+    assert predictions.said is not None
+    return shopping.worth(task.benchmark.env, predictions.said, **task.shop).rewards
+
+
+def _shopped(task: Task, trace: closed_loop.Trace) -> dict[str, float]:
+    """What was bought, and how."""
+    found = shopping.worth(task.benchmark.env, trace, **task.shop)
+    return {
+        "goals": len(found.rewards),
+        "score": float(found.rewards.mean()),
+        "success": float((found.rewards == 1).mean()),
+        "bought": float(found.bought.mean()),
+        "length": float(trace[0].mean()),
+        "invalid": float(found.invalid.mean()),
+    }
 
 
 def _snips(data: Logged, agreement: NDArray[np.float64]) -> dict[str, Any]:
@@ -216,14 +257,21 @@ def _snips(data: Logged, agreement: NDArray[np.float64]) -> dict[str, Any]:
 
 def _check(task: Task, predictions: Predictions) -> None:
     """Refuse predictions that are not of this benchmark, or not what an agent can give."""
-    wanted = {"ranking": True, "actions": bool(task.benchmark.env),
-              "agreement": task.benchmark.primary == "snips"}  # fmt: skip
-    for name, needed in wanted.items():
-        if needed != (getattr(predictions, name) is not None):
+    wanted = tables_of(task.benchmark)
+    for name in TABLES:
+        there = getattr(predictions, name) is not None
+        if there != (name in wanted):
             raise BadPredictions(
-                f"{task.benchmark.name} asks for {', '.join(n for n, w in wanted.items() if w)}, "
-                f"and the table '{name}' is {'missing' if needed else 'too much'}. Evaluate again."
+                f"{task.benchmark.name} asks for {', '.join(wanted)}, and the table '{name}' is "
+                f"{'too much' if there else 'missing'}. Evaluate again."
             )
+    if predictions.said is not None:
+        if len(predictions.said[0]) > task.goals:
+            raise BadPredictions(
+                f"{task.benchmark.name} has {task.goals:,} goals, and what was said is of "
+                f"{len(predictions.said[0]):,}. Evaluate again."
+            )
+        return
     ranked, targets = predictions.ranking, task.targets
     assert ranked is not None
     top = min(TOP, task.n_items)

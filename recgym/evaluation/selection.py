@@ -61,6 +61,11 @@ def judged(
         raise InvalidArgument(
             f"epsilon is a share above 0, or weights are undefined, and {epsilon} was given."
         )
+    if benchmark.shop:
+        raise InvalidArgument(
+            f"Off-policy estimates are of recommended items, and in {benchmark.name} agents shop: "
+            "evaluate them there."
+        )
     task = Task(benchmark, split, progress)
     data, found, truths = logged(task.test), {}, {}
     env = gymnasium.make(benchmark.env) if benchmark.env else None

@@ -1,10 +1,13 @@
 """What a benchmark asks: its data, verified, and the targets that are ranked."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium
 import minari
 import numpy as np
 from minari.dataset.minari_dataset import MinariDataset
@@ -12,9 +15,10 @@ from numpy.typing import NDArray
 
 from recgym.agent import View
 from recgym.benchmarks import Benchmark
-from recgym.errors import BadDataset, BadLog, NothingLeft, UnknownName
+from recgym.demonstrations import demonstrate
+from recgym.errors import BadDataset, BadLog, NothingLeft, UnknownName, printable
 from recgym.export import to_minari
-from recgym.home import load_log
+from recgym.home import home, load_log, locked
 from recgym.log import InteractionLog
 from recgym.minari_format import content_hash, runs_of
 from recgym.rollouts import collect
@@ -22,6 +26,8 @@ from recgym.rollouts import collect
 Progress = Callable[[str, float | None], None]
 EvaluatedSplit = Literal["validation", "test"]
 SPLITS = ("validation", "test")
+_PAUSE = 0.2  # seconds between two tries
+_READ = 100  # sessions whose pages are asked about to see how long an answer takes
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class Task:
             self.log = _log(benchmark)
         self.train = _dataset(benchmark, "train", self.log, progress)
         self.validation = _dataset(benchmark, "validation", self.log, progress)
-        self.n_items = View.of(self.train).n_items
+        if not benchmark.shop:
+            self.n_items = View.of(self.train).n_items
         progress("hashing the training data", None)
         self.sha256 = _checked(benchmark, "train", self.train)
         _checked(benchmark, "validation", self.validation)
@@ -83,6 +90,44 @@ class Task:
         if not len(targets):
             raise NothingLeft(f"The {self.split} split of {self.benchmark.name} has no target.")
         return targets
+
+    @cached_property
+    def shop(self) -> dict[str, Any]:
+        """What the shop is opened with: the split, and the files of the demonstrations."""
+        spec = self.train.env_spec
+        files = spec.kwargs.get("files") if spec else None
+        if files and not Path(files).is_dir():
+            raise BadDataset(
+                f"The shop of {self.train.id} was made of files in {printable(files)}, which is no "
+                f"folder any more: put them back, or make it anew: `{self.benchmark.build} "
+                "--replace`."
+            )
+        return {"split": self.split} | ({"files": files} if files else {})
+
+    @cached_property
+    def goals(self) -> int:
+        """How many goals the split has in the shop."""
+        shopping = gymnasium.make(self.benchmark.env, **self.shop).unwrapped.shoppers.shopping  # type: ignore[attr-defined]
+        stated = self.train.storage.metadata.get("nouns")
+        if stated not in (None, shopping.nouns):
+            raise BadDataset(
+                f"Rewards in {self.train.id} compare names by the nouns of {stated}, and "
+                f"{self.benchmark.env} here by those of {shopping.nouns}: evaluate where spaCy is "
+                "as it was when the demonstrations were made."
+            )
+        return len(shopping.goals)
+
+    @cached_property
+    def pages(self) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Pages of the shop from the validation data, and the infos on each."""
+        episodes = next(runs_of(self.validation, self.validation.episode_indices[:_READ]))
+        texts = episodes.observations(self.validation.observation_space, last=False)
+        infos = {name.removeprefix("infos/"): episodes.at_states(name, last=False)
+                 for name in episodes.states if name.startswith("infos/")}  # fmt: skip
+        return np.array(texts, object), {
+            key: values if isinstance(values, np.ndarray) else np.array(values, object)
+            for key, values in infos.items()
+        }
 
     @cached_property
     def popularity(self) -> NDArray[np.int64]:
@@ -132,7 +177,27 @@ def _dataset(
     if log is not None:
         return to_minari(log, split, replace=True, progress=progress)
     policy = known.rpartition("/")[2].partition("-")[0]
+    if benchmark.shop:
+        return _demonstrated(benchmark, policy, split, progress)
     return collect(benchmark.env, policy, split, progress=progress)
+
+
+def _demonstrated(
+    benchmark: Benchmark, shopper: str, split: Any, progress: Progress
+) -> MinariDataset:
+    """Demonstrations that are made now, or were by another process: shops share them."""
+    known, shops = benchmark.of(split), home() / "shops"
+    if not benchmark.made_in:
+        raise UnknownName("dataset", known, minari.list_local_datasets(),
+                          f"Make it with `{benchmark.build}`.")  # fmt: skip
+    shops.mkdir(parents=True, exist_ok=True)
+    while True:
+        with locked(shops / ".demonstrations.lock") as ours:
+            if ours and known in minari.list_local_datasets():
+                return minari.load_dataset(known)
+            if ours:
+                return demonstrate(benchmark.made_in, shopper, split, progress=progress)
+        time.sleep(_PAUSE)
 
 
 def _of_log(log: InteractionLog, split: EvaluatedSplit, width: int, mask: bool) -> Targets:

@@ -140,7 +140,7 @@ def _descending(value: float | None) -> float:
 
 
 def _overview(tables: Tables) -> str:
-    logs = [one for one in BENCHMARKS.values() if not one.env]
+    logs = [one for one in BENCHMARKS.values() if one.log]
     empty = [
         [one.name, NAMES[one.primary], one.shows, one.hides]
         for one in logs if not tables[one.name]
@@ -153,7 +153,7 @@ def _overview(tables: Tables) -> str:
     if empty:
         heads = ["no row yet", "ranked by", "can show", "cannot show"]
         parts.append(markdown([heads, *empty]))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_shops_part(tables)])
 
 
 def _summary(tables: Tables, folder: str) -> str:
@@ -162,7 +162,7 @@ def _summary(tables: Tables, folder: str) -> str:
     for benchmark in BENCHMARKS.values():
         verified = [row for row in tables[benchmark.name] if row.trust != "claimed"]
         verified.sort(key=lambda row: _descending(row.mean))
-        if verified and (not benchmark.env or "-mixed-" in benchmark.name):
+        if verified and (not benchmark.oracle or "-mixed-" in benchmark.name):
             best = [f"{_agent(row)} {_primary(row)}" for row in verified[:_TOP]]
             link = f"[{benchmark.name}]({folder}/{benchmark.name}/{PAGE})"
             rows.append([link, NAMES[benchmark.primary], *best, *[""] * (_TOP - len(best))])
@@ -201,23 +201,43 @@ def _off_policy(judged: dict[str, Any]) -> list[str]:
 def _oracle_part(name: str, tables: Tables) -> list[str]:
     """One table for all logs of a world: agents by what they learned from."""
     tiers = {_tier(one): one for one in BENCHMARKS.values() if one.env == f"recgym/{name}-v0"}
+    return [f"### {name}", _about(name, tiers), _side_by_side(tiers, tables)]
+
+
+def _shops_part(tables: Tables) -> list[str]:
+    """One table for all shops."""
+    shops = {name: one for name, one in BENCHMARKS.items() if one.shop}
+    about = [f"- {name}: {one.shows} *Not shown:* {one.hides}" for name, one in shops.items()]
+    return [
+        "## Shops",
+        "The mean reward of all test instructions: 0 is nothing bought that fits at all, 1 always "
+        "just what was asked for.",
+        "\n".join(about),
+        _side_by_side(shops, tables),
+    ]
+
+
+def _side_by_side(columns: dict[str, Benchmark], tables: Tables) -> str:
+    """Agents by benchmark, those first that are on most of them."""
     found: dict[tuple[str, str], dict[str, Row]] = {}
-    for tier, benchmark in tiers.items():
+    for heading, benchmark in columns.items():
         for row in tables[benchmark.name]:
-            found.setdefault(_who(row), {})[tier] = row
+            found.setdefault(_who(row), {})[heading] = row
+    if not found:
+        return _NONE
 
     def order(rows: dict[str, Row]) -> tuple[float, ...]:
         mean = float(np.mean([row.mean for row in rows.values()]))
         return max(_rank(row.trust) for row in rows.values()), -len(rows), -mean
 
-    linked = [f"[{tier}]({one.name}/{PAGE})" if tables[one.name] else tier
-              for tier, one in tiers.items()]  # fmt: skip
+    linked = [f"[{heading}]({one.name}/{PAGE})" if tables[one.name] else heading
+              for heading, one in columns.items()]  # fmt: skip
     lines = [["agent", "learns from", *linked]]
     for rows in sorted(found.values(), key=order):
         first = next(iter(rows.values()))
-        cells = [_cell(rows[tier]) if tier in rows else "" for tier in tiers]
+        cells = [_cell(rows[heading]) if heading in rows else "" for heading in columns]
         lines.append([_agent(first), first.stated.report.learns_from, *cells])
-    return [f"### {name}", _about(name, tiers), markdown(lines) if found else _NONE]
+    return markdown(lines)
 
 
 def _about(name: str, tiers: dict[str, Benchmark]) -> str:
@@ -234,9 +254,9 @@ def _about(name: str, tiers: dict[str, Benchmark]) -> str:
 
 
 def _cell(row: Row) -> str:
-    stated = row.stated.report.primary
+    stated, digits = row.stated.report.primary, DIGITS[row.benchmark.primary]
     mark = "" if row.record else " °"
-    return f"{row.mean:.2f} ± {(stated['high'] - stated['low']) / 2:.2f}{mark}"
+    return f"{row.mean:.{digits}f} ± {(stated['high'] - stated['low']) / 2:.{digits}f}{mark}"
 
 
 def _log_part(benchmark: Benchmark, rows: Sequence[Row]) -> list[str]:
@@ -248,7 +268,7 @@ def _log_part(benchmark: Benchmark, rows: Sequence[Row]) -> list[str]:
 
 
 def _page(benchmark: Benchmark, rows: Sequence[Row]) -> str:
-    scale = "" if benchmark.anchors is None else (
+    scale = "" if benchmark.anchors is None or benchmark.shop else (
         f" On the scale of scores, random has 0 ({benchmark.anchors[0]:.3g}) and "
         f"{benchmark.reference} 100 ({benchmark.anchors[1]:.3g})."
     )  # fmt: skip
@@ -261,11 +281,15 @@ def _page(benchmark: Benchmark, rows: Sequence[Row]) -> str:
     ]
     if not rows:
         return "\n\n".join([*parts, _NONE]) + "\n"
-    parts += [_table(rows, _columns(benchmark)), "## Lists and costs", _table(rows, _COSTS)]
-    behaviours = rows[0].stated.report.results[0]["metrics"]["ranking"]["main"]
-    if len(behaviours) > 2:
-        columns = [(_text(name), _metric("ndcg@10", behaviour=name)) for name in behaviours]
-        parts += ["## NDCG@10 by behaviour", _table(rows, [_AGENT, *columns])]
+    parts.append(_table(rows, _columns(benchmark)))
+    if benchmark.shop:
+        parts += ["## Costs", _table(rows, [_AGENT, *_COSTS])]
+    else:
+        parts += ["## Lists and costs", _table(rows, [_AGENT, *_LISTS, *_COSTS])]
+        behaviours = rows[0].stated.report.results[0]["metrics"]["ranking"]["main"]
+        if len(behaviours) > 2:
+            columns = [(_text(name), _metric("ndcg@10", behaviour=name)) for name in behaviours]
+            parts += ["## NDCG@10 by behaviour", _table(rows, [_AGENT, *columns])]
     return "\n\n".join([*parts, "## How each row was made", "\n".join(map(_made, rows))]) + "\n"
 
 
@@ -293,8 +317,9 @@ def _aggregates(tables: Tables, trusts: Sequence[Trust]) -> list[str]:
 
 
 _FAMILIES: dict[str, Callable[[Benchmark], bool]] = {
-    "oracle users": lambda benchmark: bool(benchmark.env),
+    "oracle users": lambda benchmark: benchmark.oracle,
     "logs": lambda benchmark: benchmark.primary == "ndcg@10",
+    "shops": lambda benchmark: benchmark.shop,
 }
 
 
@@ -320,27 +345,39 @@ def _aggregate_table(title: str, scored: list[tuple[list[Row], Interval]]) -> st
 
 
 def _columns(benchmark: Benchmark) -> list[Column]:
+    score = ("score", lambda row: _number(np.mean(row.scores) if row.scores else None, 1))
     hits = [("HR@10", _metric("hr@10")), ("MRR@10", _metric("mrr@10"))]
     middle: dict[str, list[Column]] = {
         "return": [
+            score,
             ("steps", lambda row: _number(row.average("metrics", "closed loop", "length"), 1)),
             ("NDCG@10", _metric("ndcg@10")),
             *hits,
         ],
         "ndcg@10": [
+            score,
             *hits,
             ("NDCG@10 with unseen", _metric("ndcg@10", "with unseen")),
             ("without repeats", _metric("ndcg@10", "without repeats")),
         ],
         "snips": [
-            ("effective", lambda row: _number(row.average("metrics", "off-policy", "effective"), 0))
+            score,
+            (
+                "effective",
+                lambda row: _number(row.average("metrics", "off-policy", "effective"), 0),
+            ),
+        ],
+        "score": [
+            ("success", _shopping("success", 3)),
+            ("bought", _shopping("bought", 3)),
+            ("steps", _shopping("length", 1)),
+            ("not understood", _shopping("invalid", 1)),
         ],
     }
     return [
         _AGENT,
         ("learns from", lambda row: row.stated.report.learns_from),
         (f"{NAMES[benchmark.primary]} (95%)", _primary),
-        ("score", lambda row: _number(np.mean(row.scores) if row.scores else None, 1)),
         *middle[benchmark.primary],
         (f"against {benchmark.baseline} (95%)", _against),
         ("seeds", lambda row: str(len(row.stated.report.seeds))
@@ -353,6 +390,10 @@ def _metric(name: str, view: str = "main", behaviour: str = "all") -> Callable[[
     return lambda row: _number(row.average("metrics", "ranking", view, behaviour, name), 3)
 
 
+def _shopping(name: str, digits: int) -> Callable[[Row], str]:
+    return lambda row: _number(row.average("metrics", "shop", name), digits)
+
+
 def _cost(name: str, digits: int) -> Callable[[Row], str]:
     return lambda row: _number(row.average("costs", name), digits)
 
@@ -362,16 +403,17 @@ def _list(name: str) -> Callable[[Row], str]:
 
 
 def _agent(row: Row) -> str:
-    mark = "" if row.stated.report.ranks_all else " †"
+    mark = "" if row.stated.report.ranks_all or row.benchmark.shop else " †"
     return f"`{row.stated.name}`{mark} ({_text(row.stated.team)})"
 
 
 _AGENT: Column = ("agent", _agent)
-_COSTS: list[Column] = [
-    _AGENT,
+_LISTS: list[Column] = [
     ("coverage", _list("coverage")),
     ("Gini", _list("gini")),
     ("novelty", _list("novelty")),
+]
+_COSTS: list[Column] = [
     ("training (s)", _cost("training_seconds", 1)),
     ("memory (MB)", _cost("peak_memory_mb", 0)),
     ("parameters", _cost("parameters", 0)),

@@ -20,7 +20,8 @@ from recgym.evaluation.closed_loop import USERS
 from recgym.evaluation.intervals import LISTED, may_be_listed
 from recgym.evaluation.ranking import CUTS
 from recgym.evaluation.report import SCHEMA, Report
-from recgym.evaluation.scoring import primary_of
+from recgym.evaluation.scoring import primary_of, tables_of
+from recgym.evaluation.shopping import QUICKEST, STEPS
 from recgym.home import write_whole
 
 VERIFIED, PAGE, ESTIMATES = "verified.json", "README.md", "off-policy.json"
@@ -296,8 +297,16 @@ def _broken_rules(report: Report) -> Iterator[str]:
             f"`{benchmark.build}`, and evaluate again."
         )
     yield from _broken_seeds(report)
+    problems = [
+        f"Seed {result['seed']}: {problem}"
+        for result in report.results
+        for problem in _not_asked(result["metrics"], result["predictions"], benchmark)
+    ]
+    if problems:
+        yield from problems
+        return
     for result in report.results:
-        for problem in _broken_metrics(result["metrics"], result["predictions"], benchmark):
+        for problem in _broken_metrics(result["metrics"], benchmark):
             yield f"Seed {result['seed']}: {problem}"
     targets = [_targets(result["metrics"]) for result in report.results]
     if any(of_seed != targets[0] for of_seed in targets):
@@ -318,19 +327,25 @@ def _broken_seeds(report: Report) -> Iterator[str]:
         yield "Its agent leaves nothing to chance, and there is more than one seed."
 
 
-def _broken_metrics(
+def _not_asked(
     metrics: dict[str, Any], predictions: dict[str, Any], benchmark: Benchmark
 ) -> Iterator[str]:
-    tables = {"ranking"} | ({"actions"} if benchmark.env else set())
-    groups = {"ranking", "lists"} | ({"closed loop"} if benchmark.env else set())
-    if benchmark.primary == "snips":
-        tables, groups = tables | {"agreement"}, groups | {"off-policy"}
+    """Whether just the metrics and tables are there that a benchmark asks for."""
+    groups = {"shop"} if benchmark.shop else {"ranking", "lists"}
+    groups |= {"closed loop"} if benchmark.oracle else set()
+    groups |= {"off-policy"} if benchmark.primary == "snips" else set()
+    tables = set(tables_of(benchmark))
     for kind, found, wanted in (("metrics", metrics, groups), ("tables", predictions, tables)):
         if found.keys() != wanted:
             yield (
                 f"{benchmark.name} asks for the {kind} {_and(wanted)}, and {_and(found)} are given."
             )
-            return
+
+
+def _broken_metrics(metrics: dict[str, Any], benchmark: Benchmark) -> Iterator[str]:
+    if "shop" in metrics:
+        yield from _broken_shop(metrics["shop"], benchmark)
+        return
     yield from _broken_ranking(metrics["ranking"])
     if "closed loop" in metrics:
         yield from _broken_loop(metrics["closed loop"], benchmark)
@@ -395,6 +410,32 @@ def _broken_loop(found: dict[str, Any], benchmark: Benchmark) -> Iterator[str]:
         yield "The normalised return is not what follows from the return."
 
 
+def _broken_shop(found: dict[str, Any], benchmark: Benchmark) -> Iterator[str]:
+    """What no shopper can reach: who does not buy takes all steps, and nobody buys in two."""
+    goals, bought, length = found["goals"], found["bought"], found["length"]
+    if benchmark.goals not in (None, goals):
+        yield f"It shopped for {goals:,} goals, and a row is of {benchmark.goals:,}."
+    for name in ("success", "bought", "length", "invalid"):
+        if not _close(found[name] * goals, round(found[name] * goals)):
+            yield f"'{name}' is {found[name]:.6g}, which is no mean over {goals:,} goals."
+    if not found["success"] - _CLOSE <= found["score"] <= bought + _CLOSE:
+        yield (
+            f"A score of {found['score']:.6g} cannot be: it is at least the share of success, "
+            f"{found['success']:.6g}, and at most that of purchases, {bought:.6g}."
+        )
+    least = QUICKEST * bought + STEPS * (1 - bought)
+    if not least - _CLOSE <= length <= STEPS:
+        yield (
+            f"A length of {length:.6g} cannot be: a purchase takes {QUICKEST} to {STEPS} steps, "
+            f"and who buys nothing takes {STEPS}."
+        )
+    if found["invalid"] > length - QUICKEST * bought + _CLOSE:
+        yield (
+            f"Of {length:.6g} steps {found['invalid']:.6g} cannot be misunderstood: a purchase "
+            f"takes {QUICKEST} that are not."
+        )
+
+
 def _broken_primary(report: Report, benchmark: Benchmark) -> Iterator[str]:
     stated = report.primary
     if stated["metric"] != benchmark.primary:
@@ -419,6 +460,8 @@ def _broken_primary(report: Report, benchmark: Benchmark) -> Iterator[str]:
 
 
 def _targets(metrics: dict[str, Any]) -> Any:
+    if "shop" in metrics:
+        return metrics["shop"]["goals"]
     return {name: {of: means["targets"] for of, means in view.items()}
             for name, view in metrics["ranking"].items()}  # fmt: skip
 

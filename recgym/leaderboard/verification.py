@@ -18,6 +18,7 @@ from recgym.evaluation.intervals import Outcomes, paired
 from recgym.evaluation.predictions import Predictions
 from recgym.evaluation.report import Report, code_of, evaluate, primary_interval
 from recgym.evaluation.scoring import measured, primary_outcomes
+from recgym.evaluation.shopping import STEPS
 from recgym.evaluation.tasks import Progress, Task
 from recgym.home import home, write_whole
 from recgym.leaderboard.submission import (
@@ -295,12 +296,21 @@ def _differences(stated: Any, found: Any, where: str) -> Iterator[str]:
 
 
 def _unlike(stated: dict[str, Any], found: dict[str, Any], tolerance: float) -> Iterator[str]:
-    """Where metrics of ranking lie further apart than a hit more or less would put them."""
-    again = found["metrics"]["ranking"]
+    """Where metrics of ranking lie further apart than a hit more or less would put them.
+
+    In a shop, than one shopper more or less who never buys.
+    """
+    again = found["metrics"]
+    if "shop" in stated["metrics"]:
+        means = stated["metrics"]["shop"]
+        for metric in means.keys() - {"goals"}:
+            least = (STEPS if metric in ("length", "invalid") else 1) / means["goals"]
+            yield from _apart(means[metric], again["shop"][metric], tolerance, metric, least)
+        return
     for view, behaviours in stated["metrics"]["ranking"].items():
         for behaviour, means in behaviours.items():
             for metric in means.keys() - {"targets"}:
-                other = again[view].get(behaviour, {}).get(metric)
+                other = again["ranking"][view].get(behaviour, {}).get(metric)
                 where = f"{metric} of '{behaviour}' in '{view}'"
                 yield from _apart(means[metric], other, tolerance, where, 1 / means["targets"])
 

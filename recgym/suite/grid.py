@@ -95,7 +95,7 @@ class Grid:
         return Step("report", row.name, benchmark, row.agent, tuple(sorted(seeds)), options)
 
     def tuned(self, row: Row, benchmark: str) -> Mapping[str, Any] | None:
-        """What the validation split chose, by NDCG@10; None while that is not known."""
+        """What the validation split chose, by NDCG@10 or score; None while that is not known."""
         if not row.tuned_as:
             return {}
         values = self._values(row, benchmark)
@@ -103,14 +103,13 @@ class Grid:
         return None if best == -math.inf else self.suite.candidates[values.index(best)]
 
     def _values(self, row: Row, benchmark: str) -> list[float]:
-        """NDCG@10 of each candidate, the least where it diverged; none while one is not known."""
+        """What each candidate reached, the least where it diverged; none while one is unknown."""
         values = []
         for step in self.tunings(row, benchmark):
             found = self.found(step)
             if found is None and step.key not in self.journal.diverged:
                 return []
-            main = found["metrics"]["ranking"]["main"]["all"] if found else {}
-            values.append(main.get("ndcg@10", -math.inf))
+            values.append(_chosen_by(found["metrics"] if found else {}))
         return values
 
     def _hopeless(self, row: Row, benchmark: str) -> bool:
@@ -219,3 +218,11 @@ class Standing:
 
     states: Mapping[State, int]
     seconds: float | None
+
+
+def _chosen_by(metrics: Mapping[str, Any]) -> float:
+    """The number by which validation data choose; the least where there is none."""
+    if "shop" in metrics:
+        return float(metrics["shop"]["score"])
+    main = metrics["ranking"]["main"]["all"] if metrics else {}
+    return float(main.get("ndcg@10", -math.inf))

@@ -112,7 +112,8 @@ def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]
     training = [read_json(file).get("training", {}) for file in files]
     shown = [name for name in shows if all(name in one for one in training)]
     primary = primary_interval(reached.task, reached.runs, results)
-    ndcg = [one["metrics"]["ranking"]["main"]["all"].get("ndcg@10") for one in results]
+    ranked = [one["metrics"].get("ranking", {"main": {"all": {}}}) for one in results]
+    ndcg = [one["main"]["all"].get("ndcg@10") for one in ranked]
     return {
         "options": step.options,
         "head": {**options_of(load_agent(step.agent)), **(step.options or {})}.get("head"),

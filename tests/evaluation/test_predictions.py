@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from recgym.errors import BadPredictions
-from recgym.evaluation.predictions import Predictions, _sha256
+from recgym.evaluation.predictions import TABLES, Predictions, _sha256
 from recgym.evaluation.ranking import rank
+from recgym.evaluation.shopping import LONGEST
 from tests.sentences import said
 
 
@@ -18,7 +19,9 @@ def whole():
     scores = rng.normal(size=(9, 40)).astype(np.float32)
     ranked = rank(lambda some: scores[some], rng.integers(45, size=9), 40)
     steps = np.array([3, 1, 4])
-    return Predictions(ranked, (steps, rng.integers(40, size=8).astype(np.int32)), rng.random(6))
+    texts = np.array([f"click[{'é' * n}🙂\0]" for n in range(8)], object)
+    items = rng.integers(40, size=8).astype(np.int32)
+    return Predictions(ranked, (steps, items), rng.random(6), (steps, texts))
 
 
 def stated(folder):
@@ -30,15 +33,15 @@ def stated(folder):
 
 def test_what_is_written_is_read_again(whole, tmp_path):
     files = whole.write(tmp_path)
-    assert files == stated(tmp_path) and set(files) == {"ranking", "actions", "agreement"}
+    assert files == stated(tmp_path) and tuple(files) == TABLES
     assert sorted(os.listdir(tmp_path)) == sorted(f"{name}.parquet" for name in files)
     again = Predictions.read(tmp_path, files)
     for name in ("greater", "equal", "items", "scores"):
         one, other = getattr(whole.ranking, name), getattr(again.ranking, name)
         assert one.dtype == other.dtype and (one == other).all()
-    assert all(
-        (one == other).all() for one, other in zip(whole.actions, again.actions, strict=True)
-    )
+    for name in ("actions", "said"):
+        pairs = zip(getattr(whole, name), getattr(again, name), strict=True)
+        assert all((one == other).all() for one, other in pairs)
     assert (whole.agreement == again.agreement).all()
 
 
@@ -124,4 +127,33 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_read(whole, tmp_path, 
     monkeypatch.setattr("recgym.evaluation.predictions._LARGEST", files["ranking"]["bytes"])
     with pytest.raises(BadPredictions, match="cannot be read") as problem:
         Predictions.read(tmp_path, files)
+    said(problem)
+
+
+LISTS = pa.large_list(pa.large_string())
+
+
+@pytest.mark.parametrize(
+    ("texts", "how"),
+    [
+        ([["a" * (LONGEST + 1)]], {}),
+        ([["a", None]], {}),
+        ([None, ["a"]], {}),
+        ([["a" * 4000] * 9], {"use_dictionary": True}),
+        ([["a" * 4000] * 9], {"column_encoding": {"texts.list.element": "DELTA_BYTE_ARRAY"}}),
+    ],
+)
+def test_texts_that_are_packed_or_too_long_are_refused_unread(whole, tmp_path, texts, how):
+    table = pa.table({"texts": pa.array(texts, LISTS)})
+    pq.write_table(table, tmp_path / "said.parquet", **{"use_dictionary": False} | how)
+    with pytest.raises(BadPredictions) as problem:
+        Predictions.read(tmp_path, stated(tmp_path))
+    said(problem)
+
+
+def test_halves_of_characters_in_texts_are_refused(tmp_path):
+    texts = pa.array([[b"\xed\xa0\x80"]], pa.large_list(pa.large_binary())).cast(LISTS, safe=False)
+    pq.write_table(pa.table({"texts": texts}), tmp_path / "said.parquet", use_dictionary=False)
+    with pytest.raises(BadPredictions) as problem:
+        Predictions.read(tmp_path, stated(tmp_path))
     said(problem)

@@ -17,6 +17,7 @@ from recgym.leaderboard.submission import new
 ORACLE, DEMO = "oracle-boredom-random-v0", "demo-v0"
 AGENTS = """
 import dataclasses
+import json
 
 import numpy as np
 
@@ -34,6 +35,37 @@ class Steady:
 
     def act(self, observations, infos):
         return self.scores(observations, infos).argmax(1)
+
+
+@dataclasses.dataclass
+class Plain:
+    def fit(self, train, validation=None, env=None):
+        return self
+
+    def act(self, observations, infos):
+        pages = zip(infos["page"], infos["goal"], infos["actions"])
+        return [self.say(*known) for known in pages]
+
+    def say(self, page, goal, actions):
+        if page == "search":
+            return f"search[{goal}]"
+        products = json.loads(actions)[2:]
+        return self.choose(products) if page == "results" else "click[buy now]"
+
+    def choose(self, products):
+        return products[0]
+
+
+@dataclasses.dataclass
+class Hasty(Plain):
+    seed: int = 0
+
+    def fit(self, train, validation=None, env=None):
+        self.rng = np.random.default_rng(self.seed)
+        return self
+
+    def choose(self, products):
+        return str(self.rng.choice(products))
 
 
 @dataclasses.dataclass

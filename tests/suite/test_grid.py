@@ -1,9 +1,13 @@
 """Which steps a suite has, and in which order."""
 
+import math
 from pathlib import Path
 
+import minari
+
 from recgym.suite.file import read_suite
-from recgym.suite.grid import Grid
+from recgym.suite.grid import Grid, _chosen_by
+from recgym.suite.runner import _work
 from tests.suite.conftest import GUESS
 
 ROOT = Path(__file__).parents[2]
@@ -36,3 +40,16 @@ def test_no_step_of_the_grid_of_the_project_is_done_twice():
     steps = Grid(read_suite(ROOT / "examples" / "grid.toml")).steps()
     assert len({step.key for step in steps}) == len(steps) > 400
     assert str(steps[0]).startswith("supervised-sasrec on movielens")
+
+
+def test_validation_data_choose_by_the_score_in_a_shop():
+    assert _chosen_by({"shop": {"score": 0.6}}) == 0.6
+    assert _chosen_by({"ranking": {"main": {"all": {"ndcg@10": 0.2}}}}) == 0.2
+    assert _chosen_by({}) == -math.inf
+
+
+def test_the_data_of_a_shop_need_no_test_dataset():
+    _work({"kind": "data", "benchmark": "minishop-b-v0"})
+    assert sorted(minari.list_local_datasets()) == [
+        "recgym/minishop/scripted-v0", "recgym/minishop/scripted-validation-v0"
+    ]  # fmt: skip
