@@ -12,8 +12,8 @@ from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
 from recgym.agent import Infos, Source, training_data
+from recgym.agents.choices import query_of
 from recgym.errors import InvalidArgument, printable
-from recgym.shop.goals import without_price
 from recgym.shop.pages import BACK, BUY, NEXT, PREVIOUS, QUERY
 
 _FILE = "agent.json"
@@ -75,11 +75,11 @@ class _Shopper:
 
 @dataclass
 class ShopRule(_Shopper):
-    """Search for the goal's words, and buy the first product as it is: WebShop's rule."""
+    """Search for the whole instruction, and buy the first product as it is: WebShop's rule."""
 
     def _say(self, goal: str, page: str, actions: Sequence[str]) -> str:
         if page == "search":
-            return _search(goal)
+            return f"search[{goal.lower()}]"
         if page == "results":
             products = (action for action in actions if action not in _NO_PRODUCTS)
             return next(products, actions[0])
@@ -98,9 +98,4 @@ class ShopRandom(_Shopper):
 
     def _say(self, goal: str, page: str, actions: Sequence[str]) -> str:
         action = actions[int(self._rng.integers(len(actions)))]
-        return _search(goal) if action == QUERY else action
-
-
-def _search(goal: str) -> str:
-    """A search for a goal's own words."""
-    return f"search[{without_price(goal).lower()}]"
+        return query_of(goal) if action == QUERY else action

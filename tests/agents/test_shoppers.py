@@ -31,7 +31,11 @@ def infos(page, actions, count=1):
 @pytest.mark.parametrize(
     ("page", "actions", "wanted"),
     [
-        ("search", ["search[<query>]"], "search[i want a red lamp]"),
+        (
+            "search",
+            ["search[<query>]"],
+            "search[i want a red lamp, and price lower than 30.00 dollars]",
+        ),
         ("results", RESULTS, "click[b01]"),
         ("results", RESULTS[:1], "click[back to search]"),
         ("item", ITEM, "click[buy now]"),
