@@ -216,7 +216,7 @@ ALLOWED = {
         *(f"recgym.simulator.{part}" for part in (
             "calibration", "export", "feedback", "language", "moments", "rivals", "store",
         )),
-        "recgym.shop", "recgym.shop.goals", "recgym.shop.pages",
+        "recgym.shop", "recgym.shop.goals", "recgym.shop.pages", "recgym.shop.preferences",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
         "recgym.networks", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it
