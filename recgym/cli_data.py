@@ -17,7 +17,8 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, Suppress
 
-from recgym.demonstrations import EPISODES, NAMES, SHOP, demonstrate
+from recgym.agent import load_agent
+from recgym.demonstrations import EPISODES, NAMES, SHOP, TRIES, demonstrate, generate
 from recgym.engine import EngineName
 from recgym.errors import BadLog, InvalidArgument, NothingLeft, UnknownName
 from recgym.export import DataFormat, combine, to_minari
@@ -25,6 +26,7 @@ from recgym.home import home, load_log, log_names, remove_log
 from recgym.log import InteractionLog, Split
 from recgym.protocols import PROTOCOLS, PUBLISHED, Protocol, protocol_named
 from recgym.rollouts import SESSIONS, collect
+from recgym.runs import AGENT, account_of, run_named
 from recgym.sources import load_source, prepare, source_names
 from recgym.terminal import ERR, OUT, Command, bars, chosen, command, plain, taken
 
@@ -39,6 +41,10 @@ def run(words: Sequence[str]) -> None:
         "collect": (
             "write what policies did with oracle users, or shoppers, as datasets",
             _command(_collect),
+        ),
+        "generate": (
+            "write what an agent did in a shop, where it went well, as a dataset",
+            _command(_generate),
         ),
         "combine": ("join Minari datasets of equal spaces", _command(_combine)),
         "hash": ("read every byte of a log, check it, and print its digest", _command(_hash)),
@@ -242,6 +248,48 @@ def _collect(options: _Collect) -> None:
             for split in options.splits or splits
         ]
     _print_datasets(written, options.json)
+
+
+@dataclass(frozen=True)
+class _Generate:
+    """Let an agent that was trained shop for training goals, and write what went well.
+
+    As recgym/minishop/generated-v0; one that can draw what it does from its policy does so.
+    """
+
+    run: Positional[str]  # what `recgym train` wrote: a folder, or a part of its name
+    env: str = "recgym/MiniShop-v0"  # the shop
+    sessions: int = 100  # that are kept
+    least: float = 1.0  # that a session has to earn to be kept
+    tries: int = TRIES  # sessions, at most
+    seed: int = 0  # decides the goals
+    files: str | None = None  # for recgym/WebShop-v0: the folder of WebShop's files
+    name: str | None = None  # in the id of the dataset, instead of the environment's
+    replace: bool = False  # write anew what exists
+    json: bool = False  # print JSON
+
+
+def _generate(options: _Generate) -> None:
+    folder = run_named(options.run)
+    account = account_of(folder)
+    agent = load_agent(account.agent).load(folder / AGENT)
+    if hasattr(agent, "acting"):
+        agent.acting = "sampled"
+    with bars() as progress:
+        dataset = generate(
+            options.env,
+            agent,
+            sessions=options.sessions,
+            least=options.least,
+            tries=options.tries,
+            seed=options.seed,
+            algorithm=account.name,
+            name=options.name,
+            replace=options.replace,
+            progress=progress,
+            **{"files": options.files} if options.files else {},
+        )
+    _print_datasets([_dataset_summary(dataset)], options.json)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from recgym.agent import (
     training_data,
 )
 from recgym.cli_runs import draw, print_run
-from recgym.envs import ORACLES
+from recgym.demonstrations import NAMES
+from recgym.envs import ORACLES, SHOPS
 from recgym.errors import InvalidArgument, MissingExtra, RecGymError, UnknownName
 from recgym.evaluation.report import code_of, platform_facts
 from recgym.log import Split, sha256_of_json
@@ -88,15 +89,11 @@ def _train(words: Sequence[str]) -> None:
         )
         return
     kind = load_agent(words[0])
-    if getattr(kind, "learns_from", "data") == "environment":
-        raise InvalidArgument(
-            f"{home_of(kind)} learns from users who answer, not from data: `recgym evaluate "
-            f"{words[0]} --benchmark BENCHMARK` trains it where a benchmark has some."
-        )
     training, agent, options, changed = _asked(words[0], kind, list(words[1:]))
     train = dataset_named(training.data)
     validation = _validation(training)
     training_data(train, validation)
+    env = _env_of(train, kind) if getattr(kind, "learns_from", "") == "environment" else None
     folder = training.out or trainings() / _named(kind, training.data, changed)
     if not is_empty(folder) and not (folder / ABOUT).exists():
         raise InvalidArgument(
@@ -125,7 +122,7 @@ def _train(words: Sequence[str]) -> None:
             account = known
         else:
             account = replace(account, began=known.began) if known else account
-            account = _trained(agent, account, train, validation, run)
+            account = _trained(agent, account, train, validation, env, run)
     if training.json:
         print(json.dumps(asdict(account), indent=1))
     else:
@@ -199,6 +196,7 @@ def _trained(
     account: Account,
     train: MinariDataset,
     validation: MinariDataset | None,
+    env: Any,
     run: Run,
 ) -> Account:
     """Train, write the agent and the curves down, and say what came of it."""
@@ -209,7 +207,7 @@ def _trained(
     try:
         stoppable = _stoppable(run) if takes_run(type(agent)) else nullcontext()
         with bar(account.name) as run.progress, stoppable:
-            agent = taught(agent, train, validation, run=run)
+            agent = taught(agent, train, validation, env, run)
         account = replace(account, seconds=round(time.perf_counter() - began, 3))
         _save(agent, folder)
     except KeyboardInterrupt:
@@ -278,6 +276,16 @@ def dataset_named(known: str) -> MinariDataset:
     return minari.load_dataset(known)
 
 
+def _env_of(data: MinariDataset, kind: type[Any]) -> Any:
+    """The environment in which a dataset was collected, whose users answer."""
+    if data.env_spec is None or "log" in data.storage.metadata:
+        raise InvalidArgument(
+            f"{home_of(kind)} learns from users who answer, and those of {data.id} did so once: "
+            "give what `recgym data collect` has written of oracle users or of a shop."
+        )
+    return data.recover_environment()
+
+
 def _maker(known: str) -> str:
     """The command that writes a dataset of that id."""
     space, data, policy = (["", "", *known.split("/")])[-3:]
@@ -287,6 +295,9 @@ def _maker(known: str) -> str:
     for oracle in ORACLES:
         if space == "recgym" and data.replace("-", "") == oracle.lower() and policy in POLICIES:
             return f"Write it with `recgym data collect recgym/{oracle}-v0 --policies {policy}`."
+    for shop in SHOPS:
+        if space == "recgym" and data == shop.lower() and policy in NAMES:
+            return f"Write it with `recgym data collect recgym/{shop}-v0 --policies {policy}`."
     if space == "recgym" and policy == "logged":
         return f"Write it with `recgym data export {data}`."
     return "Write one with `recgym data export LOG`, or with `recgym data collect ENVIRONMENT`."

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import gymnasium
 import minari
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from minari.dataset.minari_dataset import MinariDataset
 
 from recgym.envs.batch import known_only
@@ -24,7 +26,12 @@ NAMES = ("rule", "scripted", "oracle")
 EPISODES: dict[Split, int] = {"train": 2000, "validation": 500}
 FIRST_SEEDS = {"train": 0, "validation": 10**7}
 SHOP = "recgym.envs.shop:ShopEnv"
-_BLOCK = 500  # episodes that are written at once
+TRIES = 20_000  # sessions of an agent, at most, of which the best are kept
+_BLOCK, _TOGETHER = 500, 100  # episodes that are written at once; shoppers that are asked at once
+_GENERATED, _APART = 5 * 10**7, 10**7  # seeds of an agent's goals, and of those of its next seed
+_STEPS = ("actions", "rewards", "terminations", "truncations")
+
+Session = dict[str, list[Any]]  # states with their infos, and steps
 
 
 def demonstrate(
@@ -54,17 +61,92 @@ def demonstrate(
             f"Shoppers demonstrate on goals for {' and '.join(EPISODES)}, and '{printable(split)}' "
             "was given: goals of the test split are for agents to be scored by."
         )
-    count = EPISODES[split] if sessions is None else sessions
-    if not isinstance(count, int) or not 1 <= count <= 10**7:
+    count = EPISODES[split] if sessions is None else _checked(sessions)
+    env, spec = _shop(env_id, split, name, f"The shopper '{shopper}' shops", options)
+    known = dataset_id(name or _named_after(env_id), shopper, split)
+
+    def told() -> Iterator[list[Session]]:
+        for first in range(0, count, _BLOCK):
+            some = []
+            for number in range(first, min(first + _BLOCK, count)):
+                some.append(_session(env, SHOPPERS[shopper].shopper, FIRST_SEEDS[split] + number))
+                progress(f"shopping for {known}", number / count)
+            yield some
+
+    about = f"{count:,} sessions of {env_id}, by a shopper who: {SHOPPERS[shopper].about}."
+    return _written(known, env, spec, told(), replace, {
+        "algorithm_name": shopper, "description": about, "split": split,
+    })  # fmt: skip
+
+
+def generate(
+    env_id: str,
+    agent: Any,
+    *,
+    sessions: int = 100,
+    least: float = 1.0,
+    tries: int = TRIES,
+    seed: int = 0,
+    algorithm: str = "",
+    name: str | None = None,
+    replace: bool = False,
+    progress: Progress = lambda stage, share: None,
+    **options: Any,
+) -> MinariDataset:
+    """Write `recgym/<name>/generated-v0`: sessions of an agent that earned so much, at least.
+
+    The agent shops for training goals until so many of its sessions are kept, or it has tried often
+    enough; which share was accepted is in the metadata.
+    """
+    count, most = _checked(sessions), _checked(tries)
+    env, spec = _shop(env_id, "train", name, "An agent shops", options)
+    known = dataset_id(name or _named_after(env_id), "generated", "train")
+    kept: list[Session] = []
+    tried = 0
+    while len(kept) < count and tried < most:
+        some = min(_TOGETHER, most - tried)
+        first = _GENERATED + seed * _APART + tried
+        for session in _together(env_id, some, first, agent, spec.kwargs):
+            tried += 1
+            if sum(session["rewards"]) >= least and len(kept) < count:
+                kept.append(session)
+                enough = tried
+        progress(f"shopping for {known}: {len(kept):,} of {tried:,} sessions kept",
+                 max(len(kept) / count, tried / most))  # fmt: skip
+    if len(kept) < count:
         raise InvalidArgument(
-            f"sessions is a whole number from 1 to 10,000,000, and {printable(repr(count))} was "
+            f"{len(kept):,} of {tried:,} sessions of the agent earned {least:g} or more, and "
+            f"{count:,} are asked for: take a better agent, ask for less, or let it try more often."
+        )
+    about = (
+        f"{count:,} sessions of {env_id} that earned {least:g} or more, of {enough:,} by an agent "
+        "that was trained before."
+    )
+    return _written(known, env, spec, [kept], replace, {
+        "algorithm_name": algorithm or type(agent).__name__, "description": about,
+        "split": "train", "tried": enough, "acceptance": count / enough,
+    })  # fmt: skip
+
+
+def _checked(sessions: Any) -> int:
+    """A number of sessions that can be had."""
+    if not isinstance(sessions, int) or not 1 <= sessions <= 10**7:
+        raise InvalidArgument(
+            f"sessions is a whole number from 1 to 10,000,000, and {printable(repr(sessions))} was "
             "given."
         )
+    return sessions
+
+
+def _shop(
+    env_id: str, split: Split, name: str | None, who: str, options: dict[str, Any]
+) -> tuple[ShopEnv, EnvSpec]:
+    """A shop for goals of a split, and what makes it again."""
     spec = copy.deepcopy(gymnasium.spec(env_id))
     if spec.entry_point != SHOP:
         raise InvalidArgument(
-            f"The shopper '{shopper}' shops in words, and '{env_id}' is no shop: choose "
-            "recgym/MiniShop-v0, or another one of `recgym envs`."
+            f"{who} in words, and '{env_id}' is no shop: choose recgym/MiniShop-v0, or another one "
+            "of `recgym envs`."
         )
     known_only("A shop", options, ARGUMENTS)
     if options.keys() - {"files"} and not name:
@@ -74,34 +156,36 @@ def demonstrate(
         )
     if options.get("files"):
         options["files"] = str(Path(options["files"]).resolve())  # as found from anywhere
-    known = dataset_id(name or _named_after(env_id), shopper, split)
     env = gymnasium.make(env_id, split=split, **options).unwrapped
     assert isinstance(env, ShopEnv)
     spec.kwargs |= options | {"split": split}
+    return env, spec
+
+
+def _written(
+    known: str,
+    env: ShopEnv,
+    spec: EnvSpec,
+    told: Iterable[list[Session]],
+    replace: bool,
+    about: dict[str, Any],
+) -> MinariDataset:
+    """A dataset of sessions, block by block."""
     rewards: list[float] = []
     with writing_dataset(known, replace) as folder:
         storage = new_storage(folder, env.observation_space, env.action_space, spec, "recgym")
-        for first in range(0, count, _BLOCK):
-            some = range(first, min(first + _BLOCK, count))
-            told = []
-            for number in some:
-                told.append(_session(env, SHOPPERS[shopper].shopper, FIRST_SEEDS[split] + number))
-                progress(f"shopping for {known}", number / count)
-            rewards += [sum(session["rewards"]) for session in told]
-            storage.append(_as_episodes(told))
-        storage.update_metadata(made_here() | {
+        for some in told:
+            rewards += [sum(session["rewards"]) for session in some]
+            storage.append(_as_episodes(some))
+        storage.update_metadata(made_here() | about | {
             "dataset_id": known,
-            "algorithm_name": shopper,
-            "description": f"{count:,} sessions of {env_id}, by a shopper who: "
-            f"{SHOPPERS[shopper].about}.",
-            "split": split,
             "nouns": env.metadata["nouns"],
             "catalogue": env.shoppers.shopping.shop.catalogue.sha256,
             "score": float(np.mean(rewards)),
             "success": float(np.mean(np.array(rewards) == 1)),
             "ref_min_score": 0.0,
             "ref_max_score": 1.0,
-            "num_episodes_average_score": count,
+            "num_episodes_average_score": len(rewards),
             "eval_env_spec": spec.to_json(),
         })  # fmt: skip
     return minari.load_dataset(known)
@@ -124,7 +208,7 @@ def people(
     if not isinstance(order, list) or not order:
         raise BadRawData(f"{goals} holds no list of goals: give WebShop's human_goals.json.")
     places = {text_of(goal): place for place, goal in reversed(list(enumerate(order)))}
-    sessions: dict[Split, list[dict[str, list[Any]]]] = {"train": [], "validation": [], "test": []}
+    sessions: dict[Split, list[Session]] = {"train": [], "validation": [], "test": []}
     with Path(file).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             session, goal = _of_people(file, number, line)
@@ -154,7 +238,7 @@ def people(
 def _by_people(
     known: str,
     split: Split,
-    sessions: list[dict[str, list[Any]]],
+    sessions: list[Session],
     space: spaces.Text,
     replace: bool,
 ) -> MinariDataset:
@@ -171,9 +255,7 @@ def _by_people(
     return minari.load_dataset(known)
 
 
-def _of_people(
-    file: str | os.PathLike[str], number: int, line: str
-) -> tuple[dict[str, list[Any]], str]:
+def _of_people(file: str | os.PathLike[str], number: int, line: str) -> tuple[Session, str]:
     """A session of a line, and its goal as human_goals.json has it."""
     try:
         told = json.loads(line)
@@ -200,22 +282,19 @@ def _of_people(
     }, goal  # fmt: skip
 
 
-def _session(env: ShopEnv, shopper: Any, seed: int) -> dict[str, list[Any]]:
+def _session(env: ShopEnv, shopper: Any, seed: int) -> Session:
     """One session: states with their infos, and steps."""
     text, info = env.reset(seed=seed)
     shoppers = env.shoppers
     shopping = shoppers.shopping
     goal = shopping.goals[shoppers.goal[0]]
     doing = shopper(shopping.shop, goal, np.random.default_rng((seed, 1)))
-    found: dict[str, list[Any]] = {"observations": [text], "infos": [info]}
-    found |= {key: [] for key in ("actions", "rewards", "terminations", "truncations")}
+    found = _begun(text, info)
     action, over = next(doing, None), False
     while action is not None and not over:
         text, reward, terminated, truncated, info = env.step(action)
         over = terminated or truncated
-        for key, value in zip(found, (text, info, action, reward, terminated, truncated),
-                              strict=True):  # fmt: skip
-            found[key].append(value)
+        _add(found, text, info, action, reward, terminated, truncated)
         try:
             action = doing.send(shoppers.places[0])
         except StopIteration:
@@ -224,7 +303,47 @@ def _session(env: ShopEnv, shopper: Any, seed: int) -> dict[str, list[Any]]:
     return found
 
 
-def _as_episodes(told: list[dict[str, list[Any]]]) -> Episodes:
+def _together(
+    env_id: str, count: int, seed: int, agent: Any, options: dict[str, Any]
+) -> list[Session]:
+    """Sessions of an agent, side by side; it is asked in the place of those who still shop."""
+    envs = gymnasium.make_vec(env_id, count, vectorization_mode="vector_entry_point", **options)
+    texts, infos = envs.reset(seed=seed)
+    found = [_begun(*state) for state in zip(texts, _each(infos, count), strict=True)]
+    there = np.arange(count)
+    while len(there):
+        actions = np.full(count, "", object)
+        known = {key: values[there] for key, values in infos.items() if key[0] != "_"}
+        actions[there] = agent.act(np.array(texts, object)[there], known)
+        texts, rewards, terminated, truncated, infos = envs.step(actions)
+        states = [*zip(texts, _each(infos, count), strict=True)]
+        for shopper in there.tolist():
+            _add(found[shopper], *states[shopper], actions[shopper], float(rewards[shopper]),
+                 bool(terminated[shopper]), bool(truncated[shopper]))  # fmt: skip
+        there = there[~(terminated | truncated)[there]]
+    envs.close()
+    return found
+
+
+def _begun(text: str, info: dict[str, Any]) -> Session:
+    """A session in which nothing was done yet."""
+    steps: Session = {key: [] for key in _STEPS}
+    return {"observations": [text], "infos": [info]} | steps
+
+
+def _add(session: Session, *told: Any) -> None:
+    """What was done, and what came of it."""
+    for key, value in zip(("observations", "infos", *_STEPS), told, strict=True):
+        session[key].append(value)
+
+
+def _each(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The infos of each shopper."""
+    return [{key: values[shopper] for key, values in infos.items() if key[0] != "_"}
+            for shopper in range(count)]  # fmt: skip
+
+
+def _as_episodes(told: list[Session]) -> Episodes:
     import pyarrow as pa
 
     def joined(key: str) -> list[Any]:

@@ -235,6 +235,17 @@ def test_an_interrupted_training_goes_on_to_the_same_agent(capsys, tmp_path):
     assert lines[0] == lines[1]
 
 
+def test_an_agent_that_learns_from_users_meets_those_of_the_dataset(capsys):
+    words = ["--steps", "2", "--users", "3", "--rollout", "4", "--size", "8", "--epochs", "1"]
+    folder = folder_of(capsys, "ppo", *words)
+    assert all("return" in line for line in metrics_of(folder))
+    shown = collect("recgym/OracleBoredom-v0", "mixed", sessions=5, name="shown", **SMALL)
+    shown.storage.update_metadata({"log": {"digest": "of a log"}})
+    with pytest.raises(RecGymError, match="did so once") as found:
+        printed(capsys, "train", "ppo", "--data", shown.id, *words)
+    said(found)
+
+
 # ------------------------------------------------------------------------------------------ slips
 
 
@@ -252,7 +263,8 @@ def test_an_interrupted_training_goes_on_to_the_same_agent(capsys, tmp_path):
         (["train", "snqn", "--data", DATA, "--validation", "recgym/n/mixed-validatin-v0"],
          "Did you mean"),
         (["train", "snqn", "--data", "recgym/n/mixed-test-v0"], "is a test dataset"),
-        (["train", "sb3-ppo", "--data", DATA], "recgym evaluate sb3-ppo"),
+        (["train", "shop-dpo", "--data", "recgym/minishop/oracle-validation-v0"],
+         "`recgym data collect recgym/MiniShop-v0 --policies oracle`"),
     ],
 )  # fmt: skip
 def test_slips_are_said_in_a_sentence(words, part):

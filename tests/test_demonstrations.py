@@ -8,9 +8,12 @@ import pytest
 from gymnasium import spaces
 
 import recgym
+from recgym.agents.shoppers import ShopRandom
 from recgym.cli import run
-from recgym.demonstrations import demonstrate, people
+from recgym.demonstrations import demonstrate, generate, people
 from recgym.errors import BadRawData, InvalidArgument, UnknownName
+
+from .sentences import said
 
 ID = "recgym/MiniShop-v0"
 
@@ -35,6 +38,49 @@ def test_a_dataset_holds_what_the_environment_does(shopper):
     assert said["score"] == pytest.approx(np.mean(rewards))
     assert said["success"] == np.mean(np.array(rewards) == 1)
     assert said["nouns"] == "rule-1" and said["algorithm_name"] == shopper
+
+
+def test_sessions_of_an_agent_are_kept_where_they_went_well():
+    made = generate(ID, ShopRandom(seed=3), sessions=12, least=0.7, name="mine")
+    said = made.storage.metadata
+    assert made.id == "recgym/mine/generated-v0" and made.total_episodes == 12
+    recgym.check_dataset(made)
+    assert said["split"] == "train" and said["algorithm_name"] == "ShopRandom"
+    env, kept = made.recover_environment(), 0
+    goals = env.unwrapped.shoppers.shopping.goals
+    for number, episode in enumerate(made):
+        goal = next(i for i, one in enumerate(goals) if one.text == episode.infos["goal"][0])
+        text, info = env.reset(seed=number, options={"goal": goal})
+        for step, action in enumerate(episode.actions):
+            assert text == episode.observations[step]
+            assert {key: values[step] for key, values in episode.infos.items()} == info
+            text, reward, terminated, truncated, info = env.step(action)
+            assert reward == episode.rewards[step] and terminated == episode.terminations[step]
+            assert truncated == episode.truncations[step]
+        assert text == episode.observations[-1] and terminated
+        assert episode.rewards.sum() >= 0.7
+    # the same agent again, all of whose sessions are kept
+    tried = generate(ID, ShopRandom(seed=3), sessions=said["tried"], least=0, name="all")
+    kept = [episode.rewards.sum() for episode in tried if episode.rewards.sum() >= 0.7]
+    assert kept == [episode.rewards.sum() for episode in made]
+    assert tried.storage.metadata["acceptance"] == 1
+    assert said["acceptance"] == 12 / said["tried"] < 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"least": 1, "tries": 10}, "of 10 sessions of the agent earned 1 or more, and 100"),
+        ({"sessions": 0}, "sessions is a whole number from 1"),
+        ({"env_id": "recgym/OracleBoredom-v0"}, "is no shop"),
+        ({"steps": 5}, "give its dataset a name"),
+    ],
+)
+def test_what_cannot_be_generated_is_said(given, words):
+    with pytest.raises(InvalidArgument, match=words) as found:
+        generate(**{"env_id": ID, "agent": ShopRandom()} | given)
+    said(found)
+    assert "recgym/minishop/generated-v0" not in minari.list_local_datasets()
 
 
 def test_goals_of_the_test_split_are_not_demonstrated():

@@ -172,7 +172,7 @@ ALLOWED = {
         "recgym.terminal",
     },
     "recgym.cli_train": {
-        "recgym", "recgym.agent", "recgym.cli_runs", "recgym.envs",
+        "recgym", "recgym.agent", "recgym.cli_runs", "recgym.demonstrations", "recgym.envs",
         "recgym.evaluation.report", "recgym.log", "recgym.minari_format", "recgym.rollouts",
         "recgym.runs", "recgym.terminal",
     },
@@ -195,8 +195,8 @@ ALLOWED = {
         "recgym.leaderboard.verification", "recgym.terminal",
     },
     "recgym.cli_data": {
-        "recgym.demonstrations", "recgym.diagnose", "recgym.engine", "recgym.export",
-        "recgym.home", "recgym.log",
+        "recgym.agent", "recgym.demonstrations", "recgym.diagnose", "recgym.engine",
+        "recgym.export", "recgym.home", "recgym.log", "recgym.runs",
         "recgym.plots", "recgym.protocols", "recgym.rollouts", "recgym.sources", "recgym.terminal",
     },
     "recgym.cli_envs": {
