@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
 
 from recgym.agent import has_chance, load_agent
 from recgym.errors import BadSubmission, InvalidArgument
@@ -17,10 +18,11 @@ from recgym.evaluation.intervals import may_be_listed
 from recgym.evaluation.report import write_json
 from recgym.home import write_whole
 from recgym.leaderboard.submission import new
+from recgym.pages import DIGITS, NAMES
 from recgym.suite.file import read_suite
 from recgym.suite.grid import Grid, State
 from recgym.suite.page import filled, picture_of
-from recgym.suite.picture import draw_sweep, shown_on
+from recgym.suite.picture import draw_rows, draw_sweep, ranked, shown_on
 from recgym.suite.results import read_results, results_of
 from recgym.suite.runner import run_suite
 from recgym.terminal import ERR, OUT, Command, bars, command, plain
@@ -30,8 +32,8 @@ from recgym.terminal import ERR, OUT, Command, bars, command, plain
 class _Run:
     """Run a suite of agents, benchmarks and seeds, or say what came of it.
 
-    What was run by the same code is not run again. With --list, --submit, --results or --render,
-    nothing is run: they take what is there.
+    What was run by the same code is not run again. With --list, --show, --plots, --submit,
+    --results or --render, nothing is run: they take what is there.
     """
 
     suite: Path  # a TOML file
@@ -42,6 +44,8 @@ class _Run:
     submit: str = ""  # the team for which rows that are complete are written
     root: Path = Path("leaderboards")  # where those are written
     results: Path | None = None  # the JSON file for what was reached and how it compares
+    show: bool = False  # print what was reached
+    plots: Path | None = None  # the folder for a picture of what was reached on each benchmark
     render: bool = False  # fill the README beside the results (agents/results-SUITE.json), and draw
 
 
@@ -56,9 +60,18 @@ def _run(options: _Run) -> None:
         _list(grid, options)
     if options.submit:
         _submit(grid, options)
-    if options.results:
+    if options.results or options.show or options.plots:
         with bars() as progress:
-            write_json(options.results, results_of(grid, progress))
+            reached = results_of(grid, progress)
+    if options.show:
+        _show(reached)
+    if options.plots:
+        for name in reached["rows"]:
+            if ranked(reached, name):
+                picture = draw_rows(reached, name, options.plots / f"{name}.png")
+                OUT.print(f"Drew {picture}.", soft_wrap=True, highlight=False)
+    if options.results:
+        write_json(options.results, reached)
         OUT.print(f"Wrote {options.results}.", soft_wrap=True, highlight=False)
     if options.render:
         file = options.results or Path("agents") / f"results-{grid.suite.name}.json"
@@ -72,8 +85,32 @@ def _run(options: _Run) -> None:
                 picture.parent.mkdir(exist_ok=True)
                 draw_sweep(results, sweep, picture)
                 OUT.print(f"Drew {picture}.", soft_wrap=True, highlight=False)
-    if not (options.list or options.submit or options.results or options.render):
+    told = (options.list, options.submit, options.results, options.show, options.plots)
+    if not (any(told) or options.render):
         _go_on(grid, options)
+
+
+def _show(results: dict[str, Any]) -> None:
+    """A table for each benchmark: what rows reached, the best one first."""
+    for name, metric in results["benchmarks"].items():
+        anchors = (f"{who} {value:.3g}" for who, value in results["anchors"][name].items())
+        table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left",
+                      title=f"[bold]{name}[/] ({', '.join(anchors)})")  # fmt: skip
+        for heading in ("row", NAMES[metric], "95% interval", "seeds", "training (s)"):
+            table.add_column(heading, justify="left" if heading == "row" else "right")
+        cells, digits = ranked(results, name), DIGITS[metric]
+        for row, cell in cells.items():
+            table.add_row(
+                row,
+                f"{cell['mean']:.{digits}f}",
+                f"{cell['low']:.{digits}f} to {cell['high']:.{digits}f}",
+                str(len(cell["seeds"])),
+                f"{cell['training_seconds']:.1f}",
+            )
+        OUT.print(table)
+        if missing := [row for row in results["rows"][name] if row not in cells]:
+            OUT.print(f"not run: {', '.join(missing)}", highlight=False)
+        OUT.print()
 
 
 def _go_on(grid: Grid, options: _Run) -> None:

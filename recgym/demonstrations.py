@@ -327,8 +327,8 @@ def _together(
 
 def _begun(text: str, info: dict[str, Any]) -> Session:
     """A session in which nothing was done yet."""
-    steps: Session = {key: [] for key in _STEPS}
-    return {"observations": [text], "infos": [info]} | steps
+    session: Session = {key: [] for key in _STEPS}
+    return session | {"observations": [text], "infos": [info]}
 
 
 def _add(session: Session, *told: Any) -> None:

@@ -108,7 +108,7 @@ def read_suite(file: Path) -> Suite:
     users = top.get("users", USERS)
     if users < 2:
         raise InvalidArgument(f"'users' is 2 or more: found {users}.")
-    shows = top.names("shows") if "shows" in content else ()
+    shows = top.names("shows") if "shows" in top.content else ()
     asked = _of_benchmarks(top, "simulators", names)
     simulators = {name: asked.get(name, "") for name in asked.content}
     return Suite(

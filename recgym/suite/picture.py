@@ -34,6 +34,37 @@ def draw_sweep(results: Mapping[str, Any], name: str, file: Path) -> Path:
     return file
 
 
+def draw_rows(results: Mapping[str, Any], name: str, file: Path) -> Path:
+    """Draw what each row reached on a benchmark, the best one first, and what 0 and 100 are."""
+    cells = ranked(results, name)
+    metric, anchors = NAMES[results["benchmarks"][name]], results["anchors"][name]
+    with drawing(file, (8, 1.4 + 0.42 * len(cells))) as figure:
+        axes = figure.subplots()
+        places = range(len(cells))
+        for place, cell in zip(places, cells.values(), strict=True):
+            reach = [[cell["mean"] - cell["low"]], [cell["high"] - cell["mean"]]]
+            axes.errorbar([cell["mean"]], [place], xerr=reach, color=PALETTE[0], marker="o",
+                          capsize=3, lw=1.5)  # fmt: skip
+        for (who, value), dashes in zip(anchors.items(), _DASHES, strict=False):
+            axes.axvline(value, color=INK, ls=dashes, lw=1.2, label=f"{who} {value:.3g}", zorder=0)
+        axes.set_yticks(places, cells)
+        axes.invert_yaxis()
+        axes.set_xlabel(f"{metric} (95% interval)")
+        axes.grid(color="#DDDDDD", lw=0.6, axis="x")
+        axes.tick_params(colors=INK)
+        if anchors:
+            figure.legend(loc="outside lower left", fontsize=10, ncols=2)
+        figure.suptitle(name, fontsize=14, x=0.01, ha="left")
+    return file
+
+
+def ranked(results: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]]:
+    """The rows that were run on a benchmark, the best one first."""
+    cells = {row: cell for row, cell in results["rows"][name].items()
+             if cell and cell["mean"] is not None}  # fmt: skip
+    return dict(sorted(cells.items(), key=lambda one: -one[1]["mean"]))
+
+
 def shown_on(results: Mapping[str, Any], name: str) -> list[str]:
     """The benchmarks on which a point of a sweep was run."""
     points = results["sweeps"][name]["points"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from recgym import __version__
 from recgym.agent import has_chance, home_of, load_agent, options_of
+from recgym.benchmarks import Benchmark
 from recgym.errors import InvalidArgument
 from recgym.evaluation.intervals import Outcomes, holm, may_claim, paired
 from recgym.evaluation.predictions import Predictions
@@ -59,7 +60,14 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
         "schema": SCHEMA, "recgym": __version__, "suite": grid.suite.file.name,
         "benchmarks": metrics, "rows": cells, "comparisons": compared, "sweeps": _sweeps(grid),
         "shows": list(grid.suite.shows),
+        "anchors": {name: _anchors(asked) for name, asked in grid.suite.benchmarks.items()},
     }  # fmt: skip
+
+
+def _anchors(asked: Benchmark) -> dict[str, float]:
+    """What is 0 and what 100 on the normalised scale of a benchmark, by who reaches it."""
+    lowest = "nothing bought" if asked.shop else "random"
+    return dict(zip((lowest, asked.reference), asked.anchors or (), strict=False))
 
 
 def _sweeps(grid: Grid) -> dict[str, Any]:

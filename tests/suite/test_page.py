@@ -7,7 +7,7 @@ import pytest
 
 from recgym.errors import RecGymError
 from recgym.suite.page import filled, picture_of
-from recgym.suite.picture import draw_sweep, shown_on
+from recgym.suite.picture import draw_rows, draw_sweep, ranked, shown_on
 from recgym.suite.results import read_results
 from tests.sentences import said
 
@@ -91,3 +91,17 @@ def test_points_of_a_sweep_are_drawn_and_in_no_table(tmp_path):
     assert draw_sweep(results, "s", tmp_path / "s.svg").stat().st_size > 5000
     drawn = (tmp_path / "s.svg").read_text()
     assert all(f"<!-- {words} -->" in drawn for words in ("one", "NDCG@10", "beta", "base", "m"))
+
+
+def test_rows_are_drawn_from_the_best_on_beside_what_the_scale_stands_for(tmp_path):
+    cells = {name: swept(mean)[0] for name, mean in (("worst", 0.1), ("best", 0.5), ("mid", 0.3))}
+    results = {
+        "benchmarks": {"one": "ndcg@10"}, "rows": {"one": cells | {"late": None}},
+        "anchors": {"one": {"random": 0.05, "vsknn": 0.4}},
+    }  # fmt: skip
+    assert list(ranked(results, "one")) == ["best", "mid", "worst"]
+    draw_rows(results, "one", tmp_path / "one.svg")
+    drawn = (tmp_path / "one.svg").read_text()
+    words = ("best", "worst", "random 0.05", "vsknn 0.4", "NDCG@10 (95% interval)")
+    assert all(f"<!-- {word} -->" in drawn for word in words)
+    assert "<!-- late -->" not in drawn

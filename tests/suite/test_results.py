@@ -43,6 +43,13 @@ def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsy
     assert first["mean"] == pytest.approx(cells["guess"]["mean"] - cells["turned"]["mean"])
     assert first["low"] > 0 and first["adjusted"] == 2 * first["p"] and not first["claim"]
     assert again["against"] == "turned" and never["mean"] is agent["mean"] is None
+    capsys.readouterr()
+    run(tiny.command("--show", "--plots", str(tiny.folder / "drawn"))[1:])
+    said_of = capsys.readouterr().out
+    assert said_of.index("guess") < said_of.index("turned") and "not run: never" in said_of
+    assert f"{cells['guess']['low']:.3f} to {cells['guess']['high']:.3f}" in said_of
+    (drawn,) = (tiny.folder / "drawn").iterdir()
+    assert drawn.suffix == ".png" and drawn.stat().st_size > 5000
     text = page.read_text()
     assert text.startswith("# Ours\n<!-- results of grid.toml -->\nThe grid of `grid.toml`")
     assert "| `never` | not run |" in text and f"won {first['mean']:+.3f}" in text
