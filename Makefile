@@ -9,10 +9,8 @@ TESTED := $(if $(findstring d3rlpy,$(LOCK)),d3rlpy,torchrl)$(comma)llm$(comma)sb
 
 .PHONY: quickstart test test-all check speed cards oracle lock clean
 
-quickstart: $(VENV)/quickstart  ## build the embedded log, judge it, watch a planner at work
-	$(BIN)/recgym data build demo --name demo --replace
-	$(BIN)/recgym data diagnose demo
-	$(BIN)/recgym play recgym/OracleBoredom-v0 --by planner
+quickstart: $(VENV)/quickstart  ## logs, a language model as the user, an agent of each family
+	$(BIN)/python examples/quickstart.py
 
 test: check  ## lint, types and the quick tests
 	$(BIN)/pytest -n 2 -q
@@ -40,7 +38,7 @@ oracle: $(VENV)/test  ## measure the oracle again: is it what is frozen?
 
 $(VENV)/quickstart: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(LOCK) -e '.[llm,plots,shop]'
 	touch $@
 
 $(VENV)/test: pyproject.toml $(LOCK)

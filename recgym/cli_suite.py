@@ -68,7 +68,8 @@ def _run(options: _Run) -> None:
     if options.plots:
         for name in reached["rows"]:
             if ranked(reached, name):
-                picture = draw_rows(reached, name, options.plots / f"{name}.png")
+                file = options.plots / f"{grid.suite.benchmarks[name].name}.png"
+                picture = draw_rows(reached, name, file)
                 OUT.print(f"Drew {picture}.", soft_wrap=True, highlight=False)
     if options.results:
         write_json(options.results, reached)

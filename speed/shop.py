@@ -21,9 +21,14 @@ from pathlib import Path  # noqa: E402
 import bm25s  # noqa: E402
 import gymnasium  # noqa: E402
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 from _common import report, seconds  # noqa: E402
 
 import recgym.envs.shop as environment  # noqa: E402
+from recgym.agents.bert import make_small_bert  # noqa: E402
+from recgym.agents.choices import offered, query_of, read_as  # noqa: E402
+from recgym.agents.reader import make_reader, reader_plan  # noqa: E402
+from recgym.agents.wordpieces import texts_of  # noqa: E402
 from recgym.envs.shop import ShopEnv, Shoppers, ShopVectorEnv  # noqa: E402
 from recgym.shop.catalogue import Catalogue, catalogue_of  # noqa: E402
 from recgym.shop.generated import generated  # noqa: E402
@@ -32,7 +37,7 @@ from recgym.shop.search import MOST, Index  # noqa: E402
 from recgym.shop.shoppers import SHOPPERS, shopped  # noqa: E402
 from recgym.shop.store import MINI  # noqa: E402
 
-QUERIES, ROUNDS = 200, 9
+QUERIES, ROUNDS, READERS = 200, 9, 16
 SHOP, SESSIONS, TOGETHER = "recgym/MiniShop-v0", 512, 256
 DESCRIBED = 5  # words of a description in a query
 FEW, MANY = 1_000, 1_000_000
@@ -52,6 +57,7 @@ def main() -> None:
             thousand = catalogue_of("thousand", list(catalogue.products))  # made but once
             MINI["thousand"] = lambda: thousand
             shopping()
+            reading(Path(folder) / "bert")
         index = built(catalogue, Path(folder) / "index")
         opening(catalogue, Path(folder) / "index")
         searching(catalogue, index, Path(folder) / "index")
@@ -85,6 +91,34 @@ def shopping() -> None:
     each = tracemalloc.get_traced_memory()[0] / 1_000
     tracemalloc.stop()
     report("memory of each of 1,000 shoppers more", [(each, 64 * 1024)], at_most=1)
+
+
+def reading(folder: Path) -> None:
+    """Scores of all actions on pages of many shoppers in one pass, against one pair at a time."""
+    envs = gymnasium.make_vec(
+        "recgym/MiniShop-v0", READERS, vectorization_mode="vector_entry_point"
+    )
+    _, infos = envs.reset(seed=0)
+    pages, infos = envs.step([query_of(goal) for goal in infos["goal"]])[0::4]
+    actions = [read_as(page, known) for page, known in zip(pages, offered(infos), strict=True)]
+    make_small_bert(texts_of(envs.shoppers.shopping.shop.catalogue.products), folder, steps=1)
+    reader = make_reader(reader_plan(str(folder)))
+    torch.set_num_threads(1)
+
+    @torch.no_grad()
+    def together() -> list[torch.Tensor]:
+        return reader.scores(pages, actions)
+
+    @torch.no_grad()
+    def pairs() -> list[torch.Tensor]:
+        return [torch.cat([reader.scores([page], [[action]])[0] for action in some])
+                for page, some in zip(pages, actions, strict=True)]  # fmt: skip
+
+    for ours, theirs in zip(together(), pairs(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    times = [(seconds(together), seconds(pairs)) for _ in range(ROUNDS // 2)]
+    each = np.mean([*map(len, actions)])
+    report(f"pages of {READERS} shoppers, {each:.0f} actions each, read once", times, at_least=5)
 
 
 def opened_anew() -> None:
