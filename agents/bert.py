@@ -83,16 +83,23 @@ def weights_of(model: str, made: str) -> dict[str, torch.Tensor]:
     return dict(found.state_dict())
 
 
-def _loaded(model: str, made: str, read: Callable[..., tuple[Any, Any]]) -> tuple[Any, Any]:
+def _loaded(model: str, made: str, read: Callable[..., Any]) -> Any:
     """What is read of a model, or one sentence on why it cannot be."""
+    place = str(small_folder(made)) if model == SMALL else model
+    return safely_read(place, read, lambda why: _no_bert(model, made, why))
+
+
+def safely_read(
+    place: str, read: Callable[..., Any], refused: Callable[[str], InvalidArgument]
+) -> Any:
+    """What is read of a model in a folder or of a name, without running code of it."""
     from safetensors import SafetensorError
 
-    place = str(small_folder(made)) if model == SMALL else model
     try:
         with quietly():
             return read(place, trust_remote_code=False, local_files_only=Path(place).is_dir())
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as why:
-        raise _no_bert(model, made, str(why).strip().partition("\n")[0]) from None
+        raise refused(str(why).strip().partition("\n")[0]) from None
 
 
 def _no_bert(model: str, made: str, why: str) -> InvalidArgument:

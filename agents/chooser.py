@@ -1,4 +1,4 @@
-"""An agent of shops: it searches for the goal's words, and chooses on every page.
+"""An agent of shops: it searches, by rule unless told otherwise, and chooses on every page.
 
 After the choice model of WebShop (Yao et al., 2022): a BERT reads a page and what can be done on
 it, and a softmax over that is the policy.
@@ -21,12 +21,12 @@ from recgym.agents.choices import (
     Session,
     is_search,
     offered,
-    query_of,
     read_as,
     sessions_of,
     shop_of,
 )
 from recgym.agents.loop import Loop
+from recgym.agents.queries import LEARNED, RULE, Queries, learned_from, queries_of
 from recgym.agents.reader import Reader, ReaderPlan, make_reader, reader_plan
 from recgym.agents.wordpieces import texts_of
 from recgym.errors import InvalidArgument
@@ -40,13 +40,14 @@ _TOGETHER = 64  # pages that are read at once where nothing is learned
 
 @dataclass
 class Chooser(Loop[Reader]):
-    """An agent that searches for a goal's own words, and chooses on pages; a child learns how."""
+    """An agent that searches for what a goal says, and chooses on pages; a child learns how."""
 
     reader: str = SMALL  # the name or folder of a BERT, or the small one that is made here
     page_tokens: int = 512  # of a page, at most: of a longer one, the last
     action_tokens: int = 64  # of an action, at most
     dropout: float = 0.0  # share of what the BERT leaves out in training
     acting: Literal["greedy", "sampled"] = "greedy"  # the best, or drawn from the softmax
+    queries: str = RULE  # a goal's own words, those that are "learned", or a BART's name or folder
     compat: bool = False  # read products by name alone, and learn from parts of long lists
     learning_rate: float = 0.001  # of Adam
     batch_size: int = 32  # pages
@@ -62,12 +63,13 @@ class Chooser(Loop[Reader]):
 
         Draws go on from call to call, and begin anew with what was learned or loaded.
         """
+        self._learned()  # whoever has not, does not know what to search for
         known = offered(infos)
         done = np.full(len(known), "", object)
         choosing = []
         for shopper, actions in enumerate(known):
             if is_search(actions):
-                done[shopper] = query_of(infos["goal"][shopper])
+                done[shopper] = self._queries(infos["goal"][shopper])
             elif actions:
                 choosing.append(shopper)
         scores = self._scored([observations[one] for one in choosing],
@@ -96,10 +98,15 @@ class Chooser(Loop[Reader]):
             found += [scores.numpy() for scores in network.scores(pages[some], read)]
         return found
 
+    @property
+    def parameters(self) -> int:
+        return super().parameters + self._queries.parameters
+
     def _about(self) -> dict[str, Any]:
-        return {"network": asdict(self._learned().plan)}
+        return {"network": asdict(self._learned().plan), "queries": self._queries.about}
 
     def _restore(self, about: Mapping[str, Any]) -> None:
+        self._queries: Queries = queries_of(self.queries, about["queries"])
         self._keep_network(Reader(ReaderPlan(**about["network"])))
 
     def _learned(self) -> Reader:
@@ -115,7 +122,10 @@ class Chooser(Loop[Reader]):
     def read(self, train: MinariDataset, validation: MinariDataset | None) -> None:
         shop, self.dataset = shop_of(train), train
         self.sessions = sessions_of(train, shop)
-        self.texts = texts_of(shop.catalogue.products)
+        products = shop.catalogue.products
+        self.texts = texts_of(products)
+        learned = learned_from(self.sessions, products) if self.queries == LEARNED else {}
+        self._queries = queries_of(self.queries, learned)
         if validation is not None:
             judged = Choices.of(sessions_of(validation, shop)).all
             places = np.linspace(0, len(judged) - 1, min(len(judged), JUDGED)).astype(int)
@@ -156,6 +166,7 @@ class Chooser(Loop[Reader]):
 
     def take(self, training: Self, train: MinariDataset) -> None:
         self._keep_network(training.networks[0])
+        self._queries = training._queries
 
     # ---------------------------------------------------------------------- what a child can use
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from recgym.agent import Source, training_data
 from recgym.agents.batches import Batch, Seen, Steps, seen_of
-from recgym.agents.choices import is_search, offered, query_of, read_as
+from recgym.agents.choices import is_search, offered, read_as
 from recgym.agents.encoders import EncoderName
 from recgym.agents.imitation import Imitation
 from recgym.agents.learner import Learner
@@ -229,7 +229,7 @@ class ShopPPO(RolledOut[Reader], Imitation):
 
     @torch.no_grad()
     def choose(self, observations: Any, infos: Any) -> Chosen:
-        """Draw what each shopper does; where there is but a search, for the goal's words."""
+        """Draw what each shopper does; where there is but a search, it is written."""
         known = [actions or _NOTHING for actions in offered(infos)]
         read = [read_as(page, actions, self.compat)
                 for page, actions in zip(observations, known, strict=True)]  # fmt: skip
@@ -239,7 +239,8 @@ class ShopPPO(RolledOut[Reader], Imitation):
         done = np.empty(len(known), object)
         for shopper, place in enumerate(drawn[:, 0].tolist()):
             action = known[shopper][place]
-            done[shopper] = query_of(infos["goal"][shopper]) if is_search([action]) else action
+            search = is_search([action])
+            done[shopper] = self._queries(infos["goal"][shopper]) if search else action
         return Chosen(done, logs.gather(1, drawn)[:, 0], values)
 
     def judging(self, rollout: Rollout, values_only: bool) -> Callable[[torch.Tensor], Judged]:

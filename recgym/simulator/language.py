@@ -94,13 +94,7 @@ class Language:
     @cached_property
     def sha256(self) -> str:
         """One hash of all weights and of the tokenizer's vocabulary."""
-        found = hashlib.sha256()
-        for name, values in sorted(self.model.state_dict().items()):
-            found.update(name.encode())
-            found.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-        for word, place in sorted(self.tokenizer.get_vocab().items()):
-            found.update(f"{place} {word}\n".encode())
-        return found.hexdigest()
+        return sha256_of(self.model, self.tokenizer)
 
     @property
     def parameters(self) -> int:
@@ -237,6 +231,17 @@ class Language:
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = prompt
         return torch.as_tensor(tokens).to(self.device), torch.as_tensor(lengths).to(self.device)
+
+
+def sha256_of(model: Any, tokenizer: Any) -> str:
+    """One hash of all weights of a model, and of its tokenizer's vocabulary."""
+    found = hashlib.sha256()
+    for name, values in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    for word, place in sorted(tokenizer.get_vocab().items()):
+        found.update(f"{place} {word}\n".encode())
+    return found.hexdigest()
 
 
 def lacks_memory(problem: BaseException) -> bool:
