@@ -54,6 +54,7 @@ class Chooser(Loop[Reader]):
     steps: int = 1500  # batches, at most
     validate_every: int = 150  # batches
 
+    shops: ClassVar[bool] = True
     copies: ClassVar[int] = 1  # of the reader
 
     # ----------------------------------------------------------------------------- what it does

@@ -26,6 +26,7 @@ class _Shopper:
     """What both share: there is nothing to learn, and no more to save than options."""
 
     learns_from: ClassVar[Source] = "data"
+    shops: ClassVar[bool] = True
     parameters: ClassVar[int] = 0  # numbers learned
 
     def fit(

@@ -31,7 +31,8 @@ class Agent(Protocol):
 
     An agent that has `scores(observations, infos) -> (batch, n_actions)` as well is ranked by
     them; any other by the one item that it recommends. One that has `parameters` says how many
-    numbers it has learned.
+    numbers it has learned. One that acts in the words of a shop says `shops = True`, and is checked
+    in one.
     """
 
     learns_from: ClassVar[Source] = "data"

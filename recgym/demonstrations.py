@@ -79,6 +79,13 @@ def demonstrate(
     })  # fmt: skip
 
 
+def shopped(env: ShopEnv, shopper: str, seeds: Iterable[int]) -> Episodes:
+    """What a shopper does for the goals of these seeds, written nowhere."""
+    from recgym.shop.shoppers import SHOPPERS
+
+    return _as_episodes([_session(env, SHOPPERS[shopper].shopper, seed) for seed in seeds])
+
+
 def generate(
     env_id: str,
     agent: Any,

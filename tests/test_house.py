@@ -83,8 +83,13 @@ ALLOWED = {
         "recgym.checks.agents", "recgym.checks.datasets", "recgym.checks.environments",
     },
     "recgym.checks.agents": {
-        "recgym.agent", "recgym.checks.faults", "recgym.envs.frozen", "recgym.envs.oracle",
-        "recgym.envs.policies", "recgym.export", "recgym.minari_format", "recgym.rollouts",
+        "recgym.agent", "recgym.checks.faults", "recgym.checks.trials", "recgym.minari_format",
+        "recgym.shop.pages",
+    },
+    "recgym.checks.trials": {
+        "recgym.agent", "recgym.checks.faults", "recgym.demonstrations", "recgym.envs.frozen",
+        "recgym.envs.oracle", "recgym.envs.policies", "recgym.episodes", "recgym.export",
+        "recgym.minari_format", "recgym.rollouts",
     },
     "recgym.checks.environments": {"recgym.checks.faults"},
     "recgym.checks.datasets": {"recgym.checks.faults"},

@@ -2,27 +2,20 @@
 
 import copy
 import inspect
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, get_args
 
-import gymnasium
 import minari
 import numpy as np
 from gymnasium import spaces
 from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
-from recgym.agent import Source, View, has_chance, load_agent, made, taught, training_data
+from recgym.agent import Source, has_chance, load_agent, training_data
 from recgym.checks.faults import (
-    GENERATORS,
-    Generators,
     difference,
     overwrite,
     passed,
@@ -32,13 +25,10 @@ from recgym.checks.faults import (
     typed,
     watched,
 )
-from recgym.envs.frozen import as_json
-from recgym.envs.oracle import RESPONSES
-from recgym.envs.policies import MIXED, TIERS, LoggingPolicy
+from recgym.checks.trials import ROWS, ShopTrial, Trial, as_if, generators, roll_outs, shoppers
 from recgym.errors import CheckFailed, InvalidArgument, printable
-from recgym.export import made_here, new_storage
-from recgym.minari_format import content_hash, runs_of
-from recgym.rollouts import rolled_out
+from recgym.minari_format import content_hash
+from recgym.shop.pages import LONGEST, QUERY
 
 _PARAMETERS = {
     "fit": ("self", "train", "validation=None", "env=None"),
@@ -55,14 +45,8 @@ _LITTLE = {  # is enough
 }
 _SLIPS = (AttributeError, IndexError, KeyError, NameError, TypeError, UnboundLocalError)
 _PICKLES = {".d3", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
-_EPISODES, _ROWS, _ALONE = 100, 32, 7  # users who are asked for, of so many episodes; some alone
-_BATCHES = {1: 0, 2: 1, 7: 3, _ROWS: 0}  # users who are asked for at once, and the first of them
+_ALONE = 7  # users who are asked for alone
 _ROUNDING = 1e-5  # of the greatest score of a user
-_ENV = "recgym/OracleBoredom-v0"
-_WORLD: dict[str, Any] = {
-    "n_items": 23, "n_topics": 4, "n_liked": 2, "fresh": 3, "steps": 6, "organic": 0, "history": 5,
-}  # fmt: skip
-_USERS = 128  # who are rolled out
 
 
 def check_agent(
@@ -71,7 +55,8 @@ def check_agent(
     """Check an agent, and return what was found to hold, in sentences.
 
     A class of agents, or the name of one, learns twice from the dataset, with these options;
-    without a dataset, from a few oracle users, who leave no trace. An agent that has learned
+    without a dataset, from a few oracle users, who leave no trace; where it says `shops = True`,
+    from a few shoppers. An agent that has learned
     already is asked about a dataset such as it knows.
     """
     given = not isinstance(agent_or_name, str | type)
@@ -85,9 +70,13 @@ def check_agent(
     with TemporaryDirectory() as name:
         folder = Path(name)
         data = minari.load_dataset(dataset) if isinstance(dataset, str) else dataset
-        data = _roll_outs(folder / "data") if data is None else data
-        trial = _Trial(kind, options, data, folder / "saved", given)
-        checks: list[Callable[[_Trial], None]] = [
+        if data is None:
+            little = shoppers if getattr(kind, "shops", False) else roll_outs
+            data = little(folder / "data")
+        shops = isinstance(data.action_space, spaces.Text)
+        of = ShopTrial if shops else Trial
+        trial = of(kind, options, data, folder / "saved", given)
+        checks: list[Callable[..., None]] = [
             _it_is_called_as_agents_are,
             _it_says_what_it_learns_from,
         ]
@@ -99,7 +88,7 @@ def check_agent(
             trial.content = _content(data)
             checks += [
                 _options_of_nobody_are_refused,
-                _nothing_is_recommended_before_it_has_learned,
+                *([] if shops else [_nothing_is_recommended_before_it_has_learned]),
                 _test_data_are_refused,
                 _fit_learns,
                 _fit_leaves_the_data_alone,
@@ -107,8 +96,11 @@ def check_agent(
         checks += [
             _it_can_be_saved,
             _nothing_saved_is_a_pickle,
-            _actions_are_items,
-            *([_scores_are_finite] if trial.ranks else []),
+            _what_is_said_can_be_done if shops else _actions_are_items,
+        ]
+        if trial.ranks:
+            checks.append(_each_action_has_a_score if shops else _scores_are_finite)
+        checks += [
             _parameters_are_counted,
             _what_was_saved_answers_the_same,
             *([] if given else [_a_seed_decides_everything]),
@@ -119,164 +111,13 @@ def check_agent(
         found = [passed(check, trial) for check in checks]
         if trial.ranks or not trial.draws:
             decided = [_nothing_that_was_asked_is_remembered, _a_row_decides_what_is_answered]
-            decided += [_infos_decide_nothing] if trial.now else []
+            decided += [_infos_decide_nothing] if trial.now and not shops else []
             found += [passed(check, trial) for check in decided]
     return tuple(found)
 
 
-# ---------------------------------------------------------------------------- how agents are asked
-
-
-@dataclass
-class _Trial:
-    """A class of agents, what its agents learn from and are asked, and one that has learned."""
-
-    kind: type[Any]
-    options: dict[str, Any]
-    dataset: MinariDataset
-    folder: Path  # where it is saved
-    given: bool  # has it learned before the trial?
-    learned: Any = None
-    content: str = ""  # of the dataset, before anything was learned from it
-    touched: list[str] = field(default_factory=list)  # global generators, by learning
-
-    def __post_init__(self) -> None:
-        """Choose the users who are asked for."""
-        self.name = printable(self.kind.__name__)
-        self.ranks = callable(getattr(self.kind, "scores", None))
-        self.answer = "scores" if self.ranks else "actions"
-        self.source = getattr(self.kind, "learns_from", "data")
-        self.n_items = View.of(self.dataset).n_items
-        self.rows, self.now, self.later = _questions(self.dataset)
-
-    def new(self) -> Any:
-        """One that has learned nothing."""
-        return made(self.kind, self.options, 0)
-
-    def taught(self, train: MinariDataset, validation: MinariDataset) -> Any:
-        """One that has learned now."""
-        agent = self.new()
-        env = train.recover_environment() if self.source == "environment" else None
-        with watched(_generators()) as touched, env or nullcontext():
-            learned = taught(agent, train, validation, env)
-        self.touched += touched
-        return learned
-
-    def loaded(self) -> Any:
-        """One as it was saved, that was asked nothing yet."""
-        return self.kind.load(self.folder)
-
-    def asked(self, agent: Any) -> Iterator[tuple[str, int, NDArray[Any], Any]]:
-        """What is asked, of how many users, what is given, and what is answered."""
-        for size, first in _BATCHES.items():
-            for name in ("act", "scores") if self.ranks else ("act",):
-                given = self.rows[first : first + size].copy()
-                yield name, size, given, getattr(agent, name)(given, {})
-
-    def answers(self, agent: Any) -> dict[str, dict[int, Any]]:
-        """What is answered, by what was asked and of how many users."""
-        found: dict[str, dict[int, Any]] = {"act": {}, "scores": {}}
-        for name, size, _, answer in self.asked(agent):
-            found[name][size] = copy.deepcopy(answer)
-        return found
-
-    @cached_property
-    def heard(self) -> dict[str, dict[int, Any]]:
-        """What the one that has learned answers, when it is asked for the first time."""
-        return self.answers(self.learned)
-
-    @cached_property
-    def draws(self) -> bool:
-        """Does its seed decide what it recommends to the same user?"""
-        agent = self.loaded()
-        first, again = (np.array(agent.act(self.rows.copy(), {})) for _ in range(2))
-        return has_chance(self.kind) and not np.array_equal(first, again)
-
-    def decided(self, agent: Any, rows: NDArray[Any], infos: Any = None) -> NDArray[Any]:
-        """The scores of users; of an agent without any, what it recommends to them."""
-        ask = agent.scores if self.ranks else agent.act
-        return np.array(ask(rows.copy(), copy.deepcopy(infos or {})))
-
-
-def _questions(
-    dataset: MinariDataset,
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Observations, as many as there are; infos of that moment, and of the next.
-
-    The first observation of an episode is among them, whose history may be empty.
-    """
-    space = dataset.observation_space
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not len(dataset):
-        raise InvalidArgument(
-            f"Agents are asked about flat observations, and {dataset.id} has {len(dataset)} "
-            f"episodes of {short(space)}: give a dataset with one or more, of a Box of one "
-            "dimension."
-        )
-    episodes = next(runs_of(dataset, dataset.episode_indices[:_EPISODES]))
-    states, lengths = episodes.observations(space), episodes.lengths
-    before = np.arange(lengths.sum()) + np.repeat(np.arange(len(lengths)), lengths)  # an action
-    different = np.unique(states[before], axis=0, return_index=True)[1]
-    different = np.append(0, np.random.default_rng(0).permutation(different))
-    chosen = before[np.resize(different, _ROWS)]
-    infos = {
-        name: values
-        for name, values in episodes.infos().items()
-        if isinstance(values, np.ndarray) and len(values) == len(states)
-    }
-    now, later = (
-        {name: values[at] for name, values in infos.items()} for at in (chosen, chosen + 1)
-    )
-    return states[chosen], now, later
-
-
-def _roll_outs(folder: Path) -> MinariDataset:
-    """What a logging policy did with a few oracle users of a little world."""
-    folder.mkdir()
-    envs = gymnasium.make_vec(
-        _ENV, num_envs=_USERS, vectorization_mode="vector_entry_point", **_WORLD
-    )
-    users, env_spec = envs.unwrapped.users, copy.deepcopy(gymnasium.spec(_ENV))
-    env_spec.kwargs |= _WORLD
-    storage: Any = new_storage(
-        folder, envs.single_observation_space, envs.single_action_space, env_spec, "recgym"
-    )
-    storage.update_metadata(made_here() | {
-        "dataset_id": "recgym/oracle-boredom/little-v0",
-        "split": "train",
-        "layout": {part: list(places) for part, places in users.layout.items()},
-        "behaviours": list(RESPONSES),
-        "oracle": as_json(users.oracle),
-    })  # fmt: skip
-    storage.append(rolled_out(envs, LoggingPolicy(*(TIERS[tier] for tier in MIXED)), seed=0))
-    envs.close()
-    return MinariDataset(storage)
-
-
-def _as_if(dataset: MinariDataset, split: str) -> MinariDataset:
-    """The same dataset, which says that it is another split."""
-    kind: Any = type(dataset.storage)
-    said = property(lambda storage: kind.metadata.fget(storage) | {"split": split})
-    storage = copy.copy(dataset.storage)
-    storage.__class__ = type(kind.__name__, (kind,), {"metadata": said})
-    return MinariDataset(storage, dataset.episode_indices)
-
-
 def _content(dataset: MinariDataset) -> str:
     return f"{content_hash(dataset)} {dataset.storage.metadata}"
-
-
-def _generators() -> Generators:
-    """Those that are global: also torch's, where it is loaded."""
-    torch: Any = sys.modules.get("torch")
-    if torch is None:
-        return GENERATORS
-    return GENERATORS | {
-        "torch": (
-            torch.default_generator.manual_seed,
-            lambda: torch.get_rng_state().numpy(),
-            lambda state: torch.set_rng_state(torch.from_numpy(state)),
-        )
-    }
 
 
 def _unrefused(act: Callable[..., object], *arguments: Any) -> str | None:
@@ -292,6 +133,8 @@ def _unrefused(act: Callable[..., object], *arguments: Any) -> str | None:
 
 def _beyond_rounding(ones: NDArray[Any], others: NDArray[Any]) -> str | None:
     """Where two answers differ by more than rounding does, and how."""
+    if ones.dtype == object:
+        return difference(ones, others)
     one, other = (values.reshape(len(values), -1).astype(float) for values in (ones, others))
     apart = np.abs(one - other) > _ROUNDING * np.abs(one).max(1, keepdims=True)
     if not apart.any():
@@ -303,7 +146,7 @@ def _beyond_rounding(ones: NDArray[Any], others: NDArray[Any]) -> str | None:
 # ------------------------------------------------------------------------------------ what it is
 
 
-def _it_is_called_as_agents_are(trial: _Trial) -> None:
+def _it_is_called_as_agents_are(trial: Trial) -> None:
     """It has fit, act, save and load, and is called as all agents are."""
     for name, parameters in _PARAMETERS.items():
         method = getattr(trial.kind, name, None)
@@ -323,7 +166,7 @@ def _it_is_called_as_agents_are(trial: _Trial) -> None:
             ) from None
 
 
-def _it_says_what_it_learns_from(trial: _Trial) -> None:
+def _it_says_what_it_learns_from(trial: Trial) -> None:
     """What it learns from is data, an environment or rules; data, where it says nothing."""
     if trial.source not in get_args(Source):
         raise CheckFailed(
@@ -332,7 +175,7 @@ def _it_says_what_it_learns_from(trial: _Trial) -> None:
         )
 
 
-def _options_of_nobody_are_refused(trial: _Trial) -> None:
+def _options_of_nobody_are_refused(trial: Trial) -> None:
     """An option that it does not have raises an error."""
     if not refuses(trial.kind, **trial.options, option_of_nobody=0):
         raise CheckFailed(
@@ -344,7 +187,7 @@ def _options_of_nobody_are_refused(trial: _Trial) -> None:
 # ---------------------------------------------------------------------------------- how it learns
 
 
-def _nothing_is_recommended_before_it_has_learned(trial: _Trial) -> None:
+def _nothing_is_recommended_before_it_has_learned(trial: Trial) -> None:
     """As long as it has learned nothing, act raises an error in words."""
     if found := _unrefused(trial.new().act, trial.rows.copy(), {}):
         raise CheckFailed(
@@ -353,9 +196,9 @@ def _nothing_is_recommended_before_it_has_learned(trial: _Trial) -> None:
         )
 
 
-def _test_data_are_refused(trial: _Trial) -> None:
+def _test_data_are_refused(trial: Trial) -> None:
     """A test dataset is refused by fit, for training and for validation."""
-    test = _as_if(trial.dataset, "test")
+    test = as_if(trial.dataset, "test")
     for role, data in (("train", (test, trial.dataset)), ("validation", (trial.dataset, test))):
         if found := _unrefused(trial.taught, *data):
             raise CheckFailed(
@@ -364,16 +207,16 @@ def _test_data_are_refused(trial: _Trial) -> None:
             )
 
 
-def _fit_learns(trial: _Trial) -> None:
+def _fit_learns(trial: Trial) -> None:
     """Learning comes to an end, and fit returns the agent or nothing."""
-    trial.learned = trial.taught(trial.dataset, _as_if(trial.dataset, "validation"))
+    trial.learned = trial.taught(trial.dataset, as_if(trial.dataset, "validation"))
     if not isinstance(trial.learned, trial.kind):
         raise CheckFailed(
             f"{trial.name}.fit returned {typed(trial.learned)}: return self, or nothing."
         )
 
 
-def _fit_leaves_the_data_alone(trial: _Trial) -> None:
+def _fit_leaves_the_data_alone(trial: Trial) -> None:
     """Learning changes no dataset."""
     if _content(trial.dataset) != trial.content:
         raise CheckFailed(
@@ -382,9 +225,9 @@ def _fit_leaves_the_data_alone(trial: _Trial) -> None:
         )
 
 
-def _a_seed_decides_everything(trial: _Trial) -> None:
+def _a_seed_decides_everything(trial: Trial) -> None:
     """Two that learn with the same seed from the same data answer the same."""
-    again = trial.taught(trial.dataset, _as_if(trial.dataset, "validation"))
+    again = trial.taught(trial.dataset, as_if(trial.dataset, "validation"))
     if apart := difference(trial.heard, trial.answers(again)):
         advice = "draw from np.random.default_rng(self.seed) alone"
         if not has_chance(trial.kind):
@@ -395,9 +238,9 @@ def _a_seed_decides_everything(trial: _Trial) -> None:
         )
 
 
-def _global_generators_are_left_alone(trial: _Trial) -> None:
+def _global_generators_are_left_alone(trial: Trial) -> None:
     """Nothing draws from the generators of `random`, `numpy.random` and torch, or seeds them."""
-    with watched(_generators()) as touched:
+    with watched(generators()) as touched:
         trial.answers(trial.loaded())
     for name in trial.touched + touched:
         raise CheckFailed(
@@ -409,7 +252,7 @@ def _global_generators_are_left_alone(trial: _Trial) -> None:
 # ------------------------------------------------------------------------------- how it is kept
 
 
-def _it_can_be_saved(trial: _Trial) -> None:
+def _it_can_be_saved(trial: Trial) -> None:
     """It is saved into a folder, be it there already or not."""
     for folder in ("that is not there yet", "into which it was saved before"):
         try:
@@ -421,7 +264,7 @@ def _it_can_be_saved(trial: _Trial) -> None:
             ) from problem
 
 
-def _nothing_saved_is_a_pickle(trial: _Trial) -> None:
+def _nothing_saved_is_a_pickle(trial: Trial) -> None:
     """Nothing that it saves is a pickle, or holds one."""
     for file in sorted(trial.folder.rglob("*")):
         if not file.is_file():
@@ -452,7 +295,7 @@ def _is_pickle(name: str, stream: IO[bytes]) -> bool:
         return any(_is_pickle(part, archive.open(part)) for part in archive.namelist())
 
 
-def _what_was_saved_answers_the_same(trial: _Trial) -> None:
+def _what_was_saved_answers_the_same(trial: Trial) -> None:
     """An agent that was saved and loaded answers the same."""
     agent = trial.loaded()
     if not isinstance(agent, trial.kind):
@@ -473,7 +316,7 @@ def _what_was_saved_answers_the_same(trial: _Trial) -> None:
 # ----------------------------------------------------------------------------- what it answers
 
 
-def _actions_are_items(trial: _Trial) -> None:
+def _actions_are_items(trial: Trial) -> None:
     """To each user of a batch, act recommends an item, as a whole number."""
     for size, actions in trial.heard["act"].items():
         if not (
@@ -492,7 +335,7 @@ def _actions_are_items(trial: _Trial) -> None:
             )
 
 
-def _scores_are_finite(trial: _Trial) -> None:
+def _scores_are_finite(trial: Trial) -> None:
     """To each user of a batch, scores gives every item a finite float."""
     for size, scores in trial.heard["scores"].items():
         if not (
@@ -513,7 +356,57 @@ def _scores_are_finite(trial: _Trial) -> None:
             )
 
 
-def _parameters_are_counted(trial: _Trial) -> None:
+def _what_is_said_can_be_done(trial: ShopTrial) -> None:
+    """To each shopper of a batch, act says one of the page's actions, or what to search for."""
+    for size, actions in trial.heard["act"].items():
+        texts = np.asarray(actions, object)
+        if texts.shape != (size,) or not all(isinstance(text, str) for text in texts):
+            raise CheckFailed(
+                f"For a batch of {size}, {trial.name}.act returned {typed(actions)}: return one "
+                "text for each shopper, such as search[red lamp] or click[buy now]."
+            )
+        for text, known in zip(texts, trial.offered_to(size), strict=True):
+            if not _can_be_done(text, known):
+                raise CheckFailed(
+                    f"{trial.name}.act said {short(text)} where {short(known)} can be done: say "
+                    f"one of the actions in the infos, and for {QUERY} words of its own, 1 to "
+                    f"{LONGEST:,} characters of them."
+                )
+
+
+def _can_be_done(text: str, known: Sequence[str]) -> bool:
+    said = text.strip().lower()
+    if QUERY not in known or said == QUERY:
+        return said != QUERY and said in known
+    name, _, rest = said.partition("[")
+    words = " ".join(rest[:-1].split())
+    return name.strip() == "search" and rest[-1:] == "]" and 0 < len(words) <= LONGEST
+
+
+def _each_action_has_a_score(trial: ShopTrial) -> None:
+    """To each shopper of a batch, scores gives every action of the page a finite float."""
+    for size, scores in trial.heard["scores"].items():
+        counts = [len(known) for known in trial.offered_to(size)]
+        if not isinstance(scores, list | tuple | np.ndarray) or len(scores) != size:
+            raise CheckFailed(
+                f"For a batch of {size}, {trial.name}.scores returned {typed(scores)}: return a "
+                "list of arrays, one for each shopper."
+            )
+        for some, count in zip(scores, counts, strict=True):
+            if not (
+                isinstance(some, np.ndarray)
+                and some.shape == (count,)
+                and some.dtype.kind == "f"
+                and np.isfinite(some).all()
+            ):
+                raise CheckFailed(
+                    f"{trial.name}.scores gave {typed(some)} to a shopper who can do {count} "
+                    "things: give an array of floats, one for each action in the infos, and all "
+                    "of them finite."
+                )
+
+
+def _parameters_are_counted(trial: Trial) -> None:
     """Its parameters, where it counts them, are a whole number."""
     count = getattr(trial.learned, "parameters", 0)
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
@@ -523,7 +416,7 @@ def _parameters_are_counted(trial: _Trial) -> None:
         )
 
 
-def _what_is_asked_is_left_alone(trial: _Trial) -> None:
+def _what_is_asked_is_left_alone(trial: Trial) -> None:
     """Observations and infos are left as they are."""
     agent = trial.loaded()
     known = {"observations": trial.rows, "infos": trial.now}
@@ -536,7 +429,7 @@ def _what_is_asked_is_left_alone(trial: _Trial) -> None:
             )
 
 
-def _results_are_fresh(trial: _Trial) -> None:
+def _results_are_fresh(trial: Trial) -> None:
     """What it returned never changes later, and may be overwritten."""
     agent = trial.loaded()
     returned = [(name, found, copy.deepcopy(found)) for name, _, _, found in trial.asked(agent)]
@@ -550,8 +443,8 @@ def _results_are_fresh(trial: _Trial) -> None:
     known = [trial.answers(agent) for _ in range(2)]
     agent = trial.loaded()
     for answers in known:
-        for name, size, given, found in trial.asked(agent):
-            before = given.copy()
+        for name, some, given, found in trial.asked(agent):
+            before, size = given.copy(), some.stop - some.start
             apart = difference(answers[name][size], found, f"{name}/{size}")
             overwrite(found)
             if apart := apart or difference(before, given, "observations"):
@@ -564,12 +457,12 @@ def _results_are_fresh(trial: _Trial) -> None:
 # ---------------------------------------------------------------------------- what it goes by
 
 
-def _nothing_that_was_asked_is_remembered(trial: _Trial) -> None:
+def _nothing_that_was_asked_is_remembered(trial: Trial) -> None:
     """The same question has the same answer, whatever was asked in between."""
-    agent, half = trial.loaded(), _ROWS // 2
+    agent, half = trial.loaded(), ROWS // 2
     first, *_, again = (
-        trial.decided(agent, rows)
-        for rows in (trial.rows[:half], trial.rows[half:], trial.rows, trial.rows[:half])
+        trial.decided(agent, some)
+        for some in (slice(half), slice(half, None), slice(None), slice(half))
     )
     if apart := difference(first, again, trial.answer):
         raise CheckFailed(
@@ -579,11 +472,11 @@ def _nothing_that_was_asked_is_remembered(trial: _Trial) -> None:
         )
 
 
-def _a_row_decides_what_is_answered(trial: _Trial) -> None:
+def _a_row_decides_what_is_answered(trial: Trial) -> None:
     """A user is answered the same alone, among others, and in another order of them."""
     agent = trial.loaded()
-    together, turned = (trial.decided(agent, rows) for rows in (trial.rows, trial.rows[::-1]))
-    alone = [trial.decided(agent, trial.rows[user : user + 1]) for user in range(_ALONE)]
+    together, turned = (trial.decided(agent, slice(None, None, step)) for step in (1, -1))
+    alone = [trial.decided(agent, slice(user, user + 1)) for user in range(_ALONE)]
     for how, found in (("alone", np.concatenate(alone)), ("in another order", turned[::-1])):
         if apart := _beyond_rounding(together[: len(found)], found):
             raise CheckFailed(
@@ -592,12 +485,12 @@ def _a_row_decides_what_is_answered(trial: _Trial) -> None:
             )
 
 
-def _infos_decide_nothing(trial: _Trial) -> None:
+def _infos_decide_nothing(trial: Trial) -> None:
     """Observations alone decide: infos, even those of the next step, change nothing."""
     agent = trial.loaded()
-    without = trial.decided(agent, trial.rows)
+    without = trial.decided(agent)
     for when, infos in (("that moment", trial.now), ("the next step", trial.later)):
-        if apart := _beyond_rounding(without, trial.decided(agent, trial.rows, infos)):
+        if apart := _beyond_rounding(without, trial.decided(agent, infos=infos)):
             raise CheckFailed(
                 f"The {trial.answer} of {trial.name} without infos and with those of {when} are "
                 f"not the same ({apart}): go by observations alone, as infos may tell what came "
