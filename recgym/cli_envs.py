@@ -27,7 +27,7 @@ from recgym.envs.shop import ShopEnv
 from recgym.errors import InvalidArgument, RecGymError, UnknownName
 from recgym.export import exact_scores
 from recgym.home import home, log_names
-from recgym.terminal import ERR, OUT, Command, bars, command, plain
+from recgym.terminal import ERR, OUT, Command, bars, command, options_from, plain
 
 Chooser = Callable[[Any, dict[str, Any]], int | None]  # None: no more
 _SUGGESTED = 10
@@ -323,6 +323,7 @@ class _Check:
     names: Positional[tuple[str, ...]]  # environments, datasets, agents; module:id or module:Class
     log: str | None = None  # for recgym/Replay-v0: its name, or its folder
     files: str | None = None  # for recgym/WebShop-v0: the folder of WebShop's files
+    set: tuple[str, ...] = ()  # options of the agents, as name=value: steps=20 is quick
 
 
 def _check(options: _Check) -> None:
@@ -332,6 +333,7 @@ def _check(options: _Check) -> None:
         )
     given: dict[str, Any] = {"log": options.log} if options.log else {}
     given |= {"files": options.files} if options.files else {}
+    config = options_from(options.set)
     failed = False
     datasets = minari.list_local_datasets()
     for known in options.names:
@@ -339,7 +341,7 @@ def _check(options: _Check) -> None:
             if known in datasets:
                 found = list(check_dataset(known))
             elif _is_agent(known):
-                found = list(check_agent(known))
+                found = list(check_agent(known, **config))
             else:
                 spec = _spec(known)
                 found = list(check_env(spec, **given))

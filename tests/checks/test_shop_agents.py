@@ -15,6 +15,7 @@ import pytest
 from recgym.agent import training_data
 from recgym.agents.choices import query_of
 from recgym.checks import check_agent
+from recgym.cli import run
 from recgym.demonstrations import demonstrate
 from recgym.errors import CheckFailed
 
@@ -139,6 +140,15 @@ def test_by_its_name_on_the_command_line():
     assert done.returncode == 0, done.stdout + done.stderr
     first, *sentences = done.stdout.splitlines()
     assert first == "✓ shop-rule" and len(sentences) == 17
+
+
+def test_options_are_given_on_the_command_line(capsys):
+    with pytest.raises(SystemExit):
+        run(["check", "shop-rule", "shop-random", "--set", "skill=0.5"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"✗ shop-{name}: No option of {kind} is named 'skill'. There is no option of {kind} yet."
+        for name, kind in (("rule", "ShopRule"), ("random", "ShopRandom"))
+    ]
 
 
 # ------------------------------------------------------------------------------------ with a fault
