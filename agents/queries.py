@@ -7,7 +7,7 @@ a BART, trained elsewhere, writes a query for an instruction (Yao et al., 2022).
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -32,7 +32,10 @@ _ITERATIONS = 100  # at most, of L-BFGS
 class Queries:
     """Searches by rule: for a goal's own words."""
 
-    parameters = 0  # numbers that write them
+    @property
+    def parameters(self) -> int:
+        """How many numbers write them."""
+        return 0
 
     @property
     def about(self) -> dict[str, Any]:
@@ -78,13 +81,7 @@ def queries_of(name: str, known: Mapping[str, Any]) -> Queries:
         return Queries()
     if name == LEARNED:
         return Picked(**known)
-    written = Modelled(name)
-    if known and known != written.about:
-        raise InvalidArgument(
-            f"'{printable(name)}' is another model than the one that wrote the queries of this "
-            "agent: put that one back, or train anew."
-        )
-    return written
+    return Modelled(name, **known)
 
 
 # -------------------------------------------------------------------------------- learned by word
@@ -97,7 +94,10 @@ class Picked(_Written):
         """Take what each trait of a word adds, and the words of products' names."""
         super().__init__()
         self.weights, self.names = weights, frozenset(names)
-        self.parameters = len(weights)
+
+    @property
+    def parameters(self) -> int:
+        return len(self.weights)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -190,9 +190,23 @@ def _traits(words: Sequence[str], names: frozenset[str] | set[str]) -> list[tupl
 class Modelled(_Written):
     """What a sequence-to-sequence model of Transformers writes for an instruction."""
 
-    def __init__(self, name: str) -> None:
-        """Load a model by its name on the Hugging Face hub, or from a folder: safetensors only."""
+    def __init__(self, name: str, sha256: str = "") -> None:
+        """Take its name on the Hugging Face hub, or its folder; a known hash must be its own."""
         super().__init__()
+        self.name = name
+        self._sha256 = sha256 or sha256_of(*self._loaded)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"sha256": self._sha256}
+
+    @property
+    def parameters(self) -> int:
+        return sum(values.numel() for values in self._loaded[0].parameters())
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """The model and its tokenizer: safetensors only."""
         transformers = transformers_library()
 
         def read(place: str, **safely: Any) -> tuple[Any, Any]:
@@ -202,36 +216,34 @@ class Modelled(_Written):
             )
             if missing := sorted(told["missing_keys"]):
                 raise ValueError(f"it lacks {missing[0]}")
-            return tokenizer, model.eval()
+            return model.eval(), tokenizer
 
         def refused(why: str) -> InvalidArgument:
             return InvalidArgument(
-                f"No sequence-to-sequence model can be loaded from '{printable(name)}' "
+                f"No sequence-to-sequence model can be loaded from '{printable(self.name)}' "
                 f"({printable(why)}): give queries='{RULE}', '{LEARNED}', a model's name on the "
                 "Hugging Face hub, or a folder with config.json, a tokenizer and safetensors."
             )
 
-        self._tokenizer, self._model = safely_read(name, read, refused)
-        positions = getattr(self._model.config, "max_position_embeddings", _TOKENS)
-        self._tokens = min(_TOKENS, int(positions))
-        self.parameters = sum(values.numel() for values in self._model.parameters())
-        self._sha256 = sha256_of(self._model, self._tokenizer)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        return {"sha256": self._sha256}
+        found: tuple[Any, Any] = safely_read(self.name, read, refused)
+        if "_sha256" in vars(self) and sha256_of(*found) != self._sha256:
+            raise InvalidArgument(
+                f"'{printable(self.name)}' is another model than the one that wrote the queries "
+                "of this agent: put that one back, or train anew."
+            )
+        return found
 
     @torch.no_grad()
     def words(self, goal: str) -> str:
         """The best query that a beam search finds; of a goal alone, whatever else is asked for."""
+        model, tokenizer = self._loaded
+        longest = min(_TOKENS, getattr(model.config, "max_position_embeddings", _TOKENS))
         text = prepared(without_price(goal))
-        read = self._tokenizer(
-            text, truncation=True, max_length=self._tokens, return_tensors="pt"
-        )  # fmt: skip
+        read = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
         with quietly():
-            written = self._model.generate(
+            written = model.generate(
                 input_ids=read["input_ids"], attention_mask=read["attention_mask"],
                 num_beams=_BEAMS, do_sample=False, num_return_sequences=1,
-                max_length=self._tokens, max_new_tokens=None,
+                max_length=longest, max_new_tokens=None,
             )  # fmt: skip
-        return str(self._tokenizer.decode(written[0], skip_special_tokens=True))
+        return str(tokenizer.decode(written[0], skip_special_tokens=True))

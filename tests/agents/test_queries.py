@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from recgym.agents.bert import make_small_bert
 from recgym.agents.choices import Session, query_of, sessions_of, shop_of
@@ -196,9 +197,9 @@ def test_a_model_reads_an_instruction_and_its_first_beam_is_searched_for(bart):
     assert queries('i need "a" RED lamp') == queries(GOAL)
     assert queries("for work") == f"search[{by_hand(bart, 'for work')}]" != queries(GOAL)
     assert queries("lamp for work " * 99).startswith("search[")  # of more words than it can read
-    assert queries.parameters == sum(
-        values.numel() for values in {id(one): one for one in queries._model.parameters()}.values()
-    )
+    saved = load_file(bart / "model.safetensors")
+    learned = (one.numel() for name, one in saved.items() if name != "final_logits_bias")
+    assert queries.parameters == sum(learned)
 
 
 def test_a_query_is_written_once_for_a_goal(bart, monkeypatch):
@@ -217,8 +218,6 @@ def test_a_model_writes_nothing_to_the_screen_and_draws_nothing(bart, capsys):
 
 
 def test_a_model_that_was_replaced_is_refused(bart, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     known, folder = Modelled(str(bart)).about, tmp_path / "bart"
     shutil.copytree(bart, folder)
     assert queries_of(str(folder), known).about == known
@@ -226,13 +225,11 @@ def test_a_model_that_was_replaced_is_refused(bart, tmp_path):
     weights["model.shared.weight"] += 1
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(InvalidArgument, match="is another model than the one") as problem:
-        queries_of(str(folder), known)
+        queries_of(str(folder), known)(GOAL)
     said(problem)
 
 
 def test_what_is_no_sequence_to_sequence_model_is_refused(there, bart, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     lacking, pickled = tmp_path / "lacking", tmp_path / "pickled"
     for folder in (lacking, pickled):
         shutil.copytree(bart, folder)
@@ -281,6 +278,17 @@ def test_an_agent_searches_as_it_is_told_and_so_does_the_one_that_was_saved(
     assert again.act([""] * 3, infos).tolist() == agent.act([""] * 3, infos).tolist()
     reader = sum(values.numel() for values in agent._network.parameters())
     assert again.parameters == agent.parameters == reader + wanted.parameters
+
+
+def test_an_agent_whose_model_is_gone_says_so_where_it_searches(there, bart, tmp_path):
+    shutil.copytree(bart, tmp_path / "bart")
+    agent = Imitation(**options(there, queries=str(tmp_path / "bart")))
+    agent.fit(there.data["oracle"]).save(tmp_path / "agent")
+    shutil.rmtree(tmp_path / "bart")
+    again = Imitation.load(tmp_path / "agent")
+    with pytest.raises(InvalidArgument, match="^No sequence-to-sequence model can") as problem:
+        again.act([""] * 3, asked(there))
+    said(problem)
 
 
 def test_a_training_that_goes_on_ends_in_the_same_agent(there, tmp_path):
