@@ -184,8 +184,8 @@ ALLOWED = {
     "recgym.cli_runs": {"recgym.curves", "recgym.runs", "recgym.terminal"},
     "recgym.cli_suite": {
         "recgym.agent", "recgym.evaluation.intervals", "recgym.evaluation.report",
-        "recgym.home", "recgym.leaderboard.submission", "recgym.suite.file", "recgym.suite.grid",
-        "recgym.suite.page", "recgym.suite.picture", "recgym.suite.results",
+        "recgym.home", "recgym.leaderboard.submission", "recgym.pages", "recgym.suite.file",
+        "recgym.suite.grid", "recgym.suite.page", "recgym.suite.picture", "recgym.suite.results",
         "recgym.suite.runner", "recgym.terminal",
     },
     "recgym.cli_evaluate": {
