@@ -209,7 +209,10 @@ class ShopDPO(Refined[Reader], Imitation):
     frozen copy of itself: Feng & Feng (2024), where more than their summaries say is a choice here.
     """
 
+    learning_rate: float = 0.001  # of Adam in the first phase
+    batch_size: int = 32  # pages that are imitated at once
     steps: int = 2500  # batches that are imitated, and sessions thereafter
+    validate_every: int = 150  # batches, or sessions
     warmup_steps: int = 1000  # batches that are imitated
     second_learning_rate: float = 0.0001  # of Adam in the second phase
     beta: float = 0.1  # the higher, the closer to the reference preferences are satisfied

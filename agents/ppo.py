@@ -202,7 +202,10 @@ class ShopPPO(RolledOut[Reader], Imitation):
     The reader of pages also tells their values, which are learned before the policy changes.
     """
 
+    learning_rate: float = 0.001  # of Adam in the first phase
+    batch_size: int = 32  # pages of a batch, imitated or rolled out
     steps: int = 1060  # batches that are imitated, and roll-outs thereafter
+    validate_every: int = 150  # batches, or roll-outs
     warmup_steps: int = 1000  # batches that are imitated; 0: none
     second_learning_rate: float = 0.0003  # of Adam with roll-outs
     users: int = 16  # at once
