@@ -239,7 +239,7 @@ class ShopDPO(Refined[Reader], Imitation):
 
     @property
     def also_of(self) -> dict[str, Any]:
-        return {} if self._other is None else {"preferred": content_hash(self._other)}
+        return {} if self._other is None else {"preferred dataset": content_hash(self._other)}
 
     def prepare(self, shop: Shop) -> None:
         """Choose whose choices are preferred, too."""
