@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from recgym.errors import InvalidArgument
 from recgym.minari_format import runs_of
 from recgym.shop.goals import without_price
-from recgym.shop.pages import QUERY, Place, Shop
+from recgym.shop.pages import BACK, BUY, NEXT, PREVIOUS, QUERY, Place, Shop
 from recgym.shop.preferences import elsewhere, same_shop
 
 _KEPT = 1 << 14  # pages whose actions are kept as they are read
+_BUY = f"click[{BUY.lower()}]"
+_BUTTONS = {f"click[{name.lower()}]" for name in (BACK, PREVIOUS, NEXT)}  # beside products
 _LONG, _FIRST, _OTHERS = 20, 6, 10  # actions of a long list, of which these are kept: first, drawn
 
 
@@ -133,9 +135,15 @@ def read_as(page: str, actions: tuple[str, ...], compat: bool = False) -> tuple[
 
     The original shows the name alone, `compat`.
     """
+    if _BUY in actions:  # what can be chosen of a product may look like anything
+        return actions
     links = _links(page, compat)
-    return tuple(f"click[item - {links[action[6:-1]]}]" if action[6:-1] in links else action
-                 for action in actions)  # fmt: skip
+    return tuple(
+        f"click[item - {links[action[6:-1]]}]"
+        if action[6:-1] in links and action not in _BUTTONS
+        else action
+        for action in actions
+    )
 
 
 def _links(page: str, compat: bool) -> dict[str, str]:
