@@ -103,14 +103,20 @@ def _session(
     place, choices, queries = Place(), [], []
     for page, action in zip(pages, actions, strict=True):
         after, meant = shop.step(place, action)
-        known = shop.actions(place)
-        if meant and known == (QUERY,):
+        known, said = shop.actions(place), _as_listed(action)
+        if meant and said in known:
+            others = tuple(known.index(other) for other in elsewhere(shop, place, said))
+            choices.append(Choice(page, known, known.index(said), others))
+        elif meant:
             queries.append(after.query)
-        elif meant and action in known:
-            others = tuple(known.index(other) for other in elsewhere(shop, place, action))
-            choices.append(Choice(page, known, known.index(action), others))
         place = after
     return Session(goal, tuple(choices), float(reward), tuple(queries))
+
+
+def _as_listed(action: str) -> str:
+    """An action as a shop lists it, in whatever case and with whatever blanks it was said."""
+    name, _, what = action.strip().partition("[")
+    return f"{name.strip()}[{what[:-1].strip()}]".lower()
 
 
 def shop_of(dataset: MinariDataset) -> Shop:
