@@ -179,8 +179,8 @@ class Chooser(Loop[Reader]):
 
 def picked(scores: NDArray[np.float32], chance: float) -> int:
     """The place at which the softmax of scores, summed up, passes a chance from 0 to 1."""
-    shares = np.exp(scores.astype(np.float64) - scores.max())
-    return int(np.searchsorted(np.cumsum(shares), chance * shares.sum(), side="right"))
+    sums = np.cumsum(np.exp(scores.astype(np.float64) - scores.max()))
+    return int(np.searchsorted(sums, chance * sums[-1], side="right"))
 
 
 def worthy(
