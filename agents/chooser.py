@@ -118,6 +118,11 @@ class Chooser(Loop[Reader]):
         self.texts = texts_of(shop.catalogue.products)
         if validation is not None:
             judged = Choices.of(sessions_of(validation, shop)).all
+            if not judged:
+                raise InvalidArgument(
+                    "No session of the validation data chooses anything: train without them, or "
+                    "give sessions that look at products."
+                )
             places = np.linspace(0, len(judged) - 1, min(len(judged), JUDGED)).astype(int)
             self._judged = [judged[place] for place in places]
         self.prepare(shop)
