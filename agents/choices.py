@@ -124,6 +124,8 @@ def shop_of(dataset: MinariDataset) -> Shop:
     try:
         env: Any = dataset.recover_environment().unwrapped
         shop: Shop = env.shoppers.shopping.shop
+    except InvalidArgument:  # its files are gone, say
+        raise
     except (ValueError, AttributeError, TypeError):
         raise InvalidArgument(
             f"{dataset.id} does not bring the shop in which its sessions were: give sessions that "
