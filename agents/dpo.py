@@ -248,6 +248,11 @@ class ShopDPO(Refined[Reader], Imitation):
         rng = np.random.default_rng((self.seed, PREFERRED))
         some = worthy(sessions, self.preferred_reward, self.preferred, rng)
         self.pairs = Choices.of([session.paired for session in some])
+        if not len(self.pairs):
+            raise InvalidArgument(
+                "In the sessions that are preferred nothing else could have been done: give "
+                "sessions that look at products."
+            )
 
     def begun(self) -> None:
         """The reference learns nothing, and leaves nothing out."""
