@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recgym.errors import InvalidArgument
 from recgym.minari_format import runs_of
 from recgym.shop.goals import without_price
-from recgym.shop.pages import BACK, BUY, NEXT, PREVIOUS, QUERY, Place, Shop
+from recgym.shop.pages import BACK, BUY, NEXT, PREVIOUS, Place, Shop
 from recgym.shop.preferences import elsewhere, same_shop
 
 _KEPT = 1 << 14  # pages whose actions are kept as they are read
@@ -104,19 +104,20 @@ def _session(
     for page, action in zip(pages, actions, strict=True):
         after, meant = shop.step(place, action)
         known, said = shop.actions(place), _as_listed(action)
-        if meant and said in known:
+        if meant and said.startswith("search["):
+            queries.append(after.query)
+        elif meant and said in known:
             others = tuple(known.index(other) for other in elsewhere(shop, place, said))
             choices.append(Choice(page, known, known.index(said), others))
-        elif meant:
-            queries.append(after.query)
         place = after
     return Session(goal, tuple(choices), float(reward), tuple(queries))
 
 
 def _as_listed(action: str) -> str:
     """An action as a shop lists it, in whatever case and with whatever blanks it was said."""
-    name, _, what = action.strip().partition("[")
-    return f"{name.strip()}[{what[:-1].strip()}]".lower()
+    name, _, rest = action.strip().partition("[")
+    what, _, _ = rest.rpartition("]")
+    return f"{name.strip()}[{what.strip()}]".lower()
 
 
 def shop_of(dataset: MinariDataset) -> Shop:
