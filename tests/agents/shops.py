@@ -29,7 +29,7 @@ def known_choices(data):
 
 def shopper(kind, reader, **options):
     """An agent that reads little of each page."""
-    return kind(**QUICK | {"reader": reader} | options)
+    return kind(**QUICK | options, reader=reader)
 
 
 def shopper_in_training(kind, reader, data, validation=None, env=None, **options):
