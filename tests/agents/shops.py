@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
+import torch
 
 from recgym.agents.choices import Choices, sessions_of, shop_of
 from recgym.demonstrations import demonstrate
+from recgym.runs import Run
 from recgym.shop.catalogue import catalogue_of
 from recgym.shop.pages import Shop
 from recgym.shop.shoppers import SHOPPERS, Known
@@ -96,3 +99,33 @@ def shop_with(products, shop, **changes):
     made = [dataclasses.replace(one, **{"asin": f"M{number:09}"} | product)
             for number, product in enumerate(products)]  # fmt: skip
     return Shop(catalogue_of("made", made), Whatever(len(made)), shop.judge, **changes)
+
+
+# -------------------------------------------------------------------------------- by slow loops
+
+
+def jittered(network, seed=0, scale=0.1):
+    """Move all weights a little, so that no two networks think the same."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights += scale * torch.randn(weights.shape, generator=generator)
+
+
+def softmax_logs(network, page, actions):
+    """Log-probabilities of a page's actions, read alone, as plain numbers."""
+    with torch.no_grad():
+        scores = network.scores([page], [actions])[0].double().tolist()
+    total = math.log(sum(math.exp(score - max(scores)) for score in scores)) + max(scores)
+    return [score - total for score in scores]
+
+
+class Noted(Run):
+    """A run that keeps what is measured in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def record(self, step, values):
+        self.lines.append({"step": step} | values)
