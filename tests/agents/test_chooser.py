@@ -133,6 +133,12 @@ def test_draws_go_on_and_begin_anew_with_the_same_seed(agent, choices, tmp_path)
     assert again.act(*asked(choices)).tolist() not in calls
 
 
+def test_draws_begin_anew_with_what_is_learned(shopping, small_bert, choices):
+    agent = shopper(Imitation, small_bert, steps=1, acting="sampled")
+    first, again = (agent.fit(shopping[0]).act(*asked(choices)).tolist() for _ in range(2))
+    assert first == again and agent.act(*asked(choices)).tolist() != first
+
+
 def test_a_draw_does_not_depend_on_whoever_else_chooses(agent, choices):
     one, other = (changed(agent, acting="sampled") for _ in range(2))
     search = Choice("", ("search[<query>]",), 0, ())
