@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from recgym.errors import InvalidArgument
 from recgym.minari_format import runs_of
 from recgym.shop.goals import without_price
-from recgym.shop.pages import QUERY, Place, Shop
+from recgym.shop.pages import BACK, BUY, NEXT, PREVIOUS, Place, Shop
 from recgym.shop.preferences import elsewhere, same_shop
 
 _KEPT = 1 << 14  # pages whose actions are kept as they are read
+_BUY = f"click[{BUY.lower()}]"
+_BUTTONS = {f"click[{name.lower()}]" for name in (BACK, PREVIOUS, NEXT)}  # beside products
 _LONG, _FIRST, _OTHERS = 20, 6, 10  # actions of a long list, of which these are kept: first, drawn
 
 
@@ -101,14 +103,21 @@ def _session(
     place, choices, queries = Place(), [], []
     for page, action in zip(pages, actions, strict=True):
         after, meant = shop.step(place, action)
-        known = shop.actions(place)
-        if meant and known == (QUERY,):
+        known, said = shop.actions(place), _as_listed(action)
+        if meant and said.startswith("search["):
             queries.append(after.query)
-        elif meant and action in known:
-            others = tuple(known.index(other) for other in elsewhere(shop, place, action))
-            choices.append(Choice(page, known, known.index(action), others))
+        elif meant and said in known:
+            others = tuple(known.index(other) for other in elsewhere(shop, place, said))
+            choices.append(Choice(page, known, known.index(said), others))
         place = after
     return Session(goal, tuple(choices), float(reward), tuple(queries))
+
+
+def _as_listed(action: str) -> str:
+    """An action as a shop lists it, in whatever case and with whatever blanks it was said."""
+    name, _, rest = action.strip().partition("[")
+    what, _, _ = rest.rpartition("]")
+    return f"{name.strip()}[{what.strip()}]".lower()
 
 
 def shop_of(dataset: MinariDataset) -> Shop:
@@ -116,6 +125,8 @@ def shop_of(dataset: MinariDataset) -> Shop:
     try:
         env: Any = dataset.recover_environment().unwrapped
         shop: Shop = env.shoppers.shopping.shop
+    except InvalidArgument:  # its files are gone, say
+        raise
     except (ValueError, AttributeError, TypeError):
         raise InvalidArgument(
             f"{dataset.id} does not bring the shop in which its sessions were: give sessions that "
@@ -133,9 +144,15 @@ def read_as(page: str, actions: tuple[str, ...], compat: bool = False) -> tuple[
 
     The original shows the name alone, `compat`.
     """
+    if _BUY in actions:  # what can be chosen of a product may look like anything
+        return actions
     links = _links(page, compat)
-    return tuple(f"click[item - {links[action[6:-1]]}]" if action[6:-1] in links else action
-                 for action in actions)  # fmt: skip
+    return tuple(
+        f"click[item - {links[action[6:-1]]}]"
+        if action[6:-1] in links and action not in _BUTTONS
+        else action
+        for action in actions
+    )
 
 
 def _links(page: str, compat: bool) -> dict[str, str]:

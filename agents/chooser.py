@@ -129,6 +129,11 @@ class Chooser(Loop[Reader]):
         self._queries = queries_of(self.queries, learned)
         if validation is not None:
             judged = Choices.of(sessions_of(validation, shop)).all
+            if not judged:
+                raise InvalidArgument(
+                    "No session of the validation data chooses anything: train without them, or "
+                    "give sessions that look at products."
+                )
             places = np.linspace(0, len(judged) - 1, min(len(judged), JUDGED)).astype(int)
             self._judged = [judged[place] for place in places]
         self.prepare(shop)
@@ -191,8 +196,8 @@ class Chooser(Loop[Reader]):
 
 def picked(scores: NDArray[np.float32], chance: float) -> int:
     """The place at which the softmax of scores, summed up, passes a chance from 0 to 1."""
-    shares = np.exp(scores.astype(np.float64) - scores.max())
-    return int(np.searchsorted(np.cumsum(shares), chance * shares.sum(), side="right"))
+    sums = np.cumsum(np.exp(scores.astype(np.float64) - scores.max()))
+    return int(np.searchsorted(sums, chance * sums[-1], side="right"))
 
 
 def worthy(

@@ -209,7 +209,10 @@ class ShopDPO(Refined[Reader], Imitation):
     frozen copy of itself: Feng & Feng (2024), where more than their summaries say is a choice here.
     """
 
+    learning_rate: float = 0.001  # of Adam in the first phase
+    batch_size: int = 32  # pages that are imitated at once
     steps: int = 2500  # batches that are imitated, and sessions thereafter
+    validate_every: int = 150  # batches, or sessions
     warmup_steps: int = 1000  # batches that are imitated
     second_learning_rate: float = 0.0001  # of Adam in the second phase
     beta: float = 0.1  # the higher, the closer to the reference preferences are satisfied
@@ -236,7 +239,7 @@ class ShopDPO(Refined[Reader], Imitation):
 
     @property
     def also_of(self) -> dict[str, Any]:
-        return {} if self._other is None else {"preferred": content_hash(self._other)}
+        return {} if self._other is None else {"preferred dataset": content_hash(self._other)}
 
     def prepare(self, shop: Shop) -> None:
         """Choose whose choices are preferred, too."""
@@ -245,6 +248,11 @@ class ShopDPO(Refined[Reader], Imitation):
         rng = np.random.default_rng((self.seed, PREFERRED))
         some = worthy(sessions, self.preferred_reward, self.preferred, rng)
         self.pairs = Choices.of([session.paired for session in some])
+        if not len(self.pairs):
+            raise InvalidArgument(
+                "In the sessions that are preferred nothing else could have been done: give "
+                "sessions that look at products."
+            )
 
     def begun(self) -> None:
         """The reference learns nothing, and leaves nothing out."""

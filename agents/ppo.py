@@ -31,6 +31,7 @@ from recgym.agents.warmup import Refined
 from recgym.errors import InvalidArgument, printable
 from recgym.runs import Run
 from recgym.shop.pages import Shop
+from recgym.shop.preferences import same_shop
 
 POLICY, REFERENCE = range(2)
 USERS, MINIBATCHES = NEGATIVES + 1, NEGATIVES + 2  # what is drawn besides
@@ -202,7 +203,10 @@ class ShopPPO(RolledOut[Reader], Imitation):
     The reader of pages also tells their values, which are learned before the policy changes.
     """
 
+    learning_rate: float = 0.001  # of Adam in the first phase
+    batch_size: int = 32  # pages of a batch, imitated or rolled out
     steps: int = 1060  # batches that are imitated, and roll-outs thereafter
+    validate_every: int = 150  # batches, or roll-outs
     warmup_steps: int = 1000  # batches that are imitated; 0: none
     second_learning_rate: float = 0.0003  # of Adam with roll-outs
     users: int = 16  # at once
@@ -217,6 +221,7 @@ class ShopPPO(RolledOut[Reader], Imitation):
         """Find shoppers, and sessions that are imitated."""
         super().prepare(shop)
         self.meet(self.dataset)
+        same_shop(self.dataset, self._env.unwrapped.shoppers.shopping.shop)
         if self._env.spec.kwargs.get("split", "train") != "train":
             raise InvalidArgument(
                 "Agents learn from goals for training, and this environment has those of the split "
@@ -286,9 +291,9 @@ def users_of(env: Any, count: int, data: MinariDataset) -> VectorEnv[Any, Any, A
     shown, known = ((one.observation_space, one.action_space) for one in (env, data))
     if shown != known:
         raise InvalidArgument(
-            f"The environment shows {printable(repr(shown[0]))} and takes {shown[1]!r}, and "
-            f"{data.id} has {printable(repr(known[0]))} and {known[1]!r}: give both of one "
-            "catalogue."
+            f"The environment shows {printable(repr(shown[0]))} and takes "
+            f"{printable(repr(shown[1]))}, and {data.id} has {printable(repr(known[0]))} and "
+            f"{printable(repr(known[1]))}: give both of one catalogue."
         )
     if env.spec is None or env.spec.vector_entry_point is None:
         raise InvalidArgument(
