@@ -107,16 +107,17 @@ class Chooser(Loop[Reader]):
         return {"network": asdict(self._learned().plan), "queries": self._queries.about}
 
     def _restore(self, about: Mapping[str, Any]) -> None:
-        self._queries: Queries = queries_of(self.queries, about["queries"])
-        self._keep_network(Reader(ReaderPlan(**about["network"])))
+        reader = Reader(ReaderPlan(**about["network"]))
+        self._keep_both(reader, queries_of(self.queries, about["queries"]))
 
     def _learned(self) -> Reader:
         network = super()._learned()
         assert isinstance(network, Reader)
         return network
 
-    def _keep_network(self, network: Reader) -> None:
-        self._network, self._asked = copy.deepcopy(network).cpu().eval(), 0
+    def _keep_both(self, network: Reader, queries: Queries) -> None:
+        self._network, self._queries = copy.deepcopy(network).cpu().eval(), queries
+        self._asked = 0  # times, so far
 
     # ---------------------------------------------------------------------------- for the loop
 
@@ -139,12 +140,8 @@ class Chooser(Loop[Reader]):
         self.prepare(shop)
 
     def prepare(self, shop: Shop) -> None:
-        """Look at the sessions before the first batch."""
-        self.choices = Choices.of(self.sessions)
-        if not len(self.choices):
-            raise InvalidArgument(
-                "No session of the dataset chooses anything: give sessions that look at products."
-            )
+        """Look at the sessions before the first batch, and choose among them."""
+        raise NotImplementedError
 
     def made(self) -> list[Reader]:
         plan = reader_plan(
@@ -171,8 +168,7 @@ class Chooser(Loop[Reader]):
         }
 
     def take(self, training: Self, train: MinariDataset) -> None:
-        self._keep_network(training.networks[0])
-        self._queries = training._queries
+        self._keep_both(training.networks[0], training._queries)
 
     # ---------------------------------------------------------------------- what a child can use
 

@@ -27,13 +27,11 @@ from recgym.agents.learner import Learner
 from recgym.agents.loop import NEGATIVES, Terms, leave_nothing_out
 from recgym.agents.reader import Reader
 from recgym.agents.recommender import Plan, Recommender
-from recgym.agents.warmup import Refined
+from recgym.agents.warmup import POLICY, REFERENCE, Referred
 from recgym.errors import InvalidArgument, UnknownName
 from recgym.minari_format import content_hash
 from recgym.networks import POSITIVE
 from recgym.shop.pages import Shop
-
-POLICY, REFERENCE = range(2)
 
 
 def preference(chosen: torch.Tensor, rejected: torch.Tensor, beta: float) -> torch.Tensor:
@@ -62,7 +60,7 @@ def preferred(chosen: torch.Tensor, others: torch.Tensor, beta: float, smoothing
 
 
 @dataclass
-class DPO(Refined[Recommender], Learner):
+class DPO(Referred[Recommender], Learner):
     """A policy that learns next items, and then preferences, held against a frozen copy of itself.
 
     Several rejected items are drawn with replacement.
@@ -75,7 +73,7 @@ class DPO(Refined[Recommender], Learner):
     sampled_by: Literal["uniform", "popularity", "reference"] = "uniform"
     negatives: int = 1  # items that are rejected for each that is chosen
 
-    ranges = Refined.ranges | {
+    ranges = Referred.ranges | {
         "beta": POSITIVE,
         "label_smoothing": (lambda value: 0 <= value < 0.5, "a share from 0 on, below .5"),
     }
@@ -93,16 +91,6 @@ class DPO(Refined[Recommender], Learner):
     def plans(self, data: Steps) -> list[Plan]:
         """Of the policy and its reference."""
         return 2 * super().plans(data)
-
-    def begun(self) -> None:
-        """The reference learns nothing, and leaves nothing out."""
-        self.networks[REFERENCE].requires_grad_(False).eval()
-
-    # --------------------------------------------------------------------------------- phases
-
-    def second_begins(self) -> None:
-        """The best of the first phase becomes the reference."""
-        self.networks[REFERENCE].load_state_dict(self.networks[POLICY].state_dict())
 
     def update(self) -> Terms:
         """Imitate; in the second phase, prefer."""
@@ -202,7 +190,7 @@ def skips_of(data: Steps) -> Skips:
 
 
 @dataclass
-class ShopDPO(Refined[Reader], Imitation):
+class ShopDPO(Referred[Reader], Imitation):
     """A shopper that imitates, and then prefers what was chosen to what else was on its page.
 
     Pairs are of one page only, each update is of one session, and the policy is held against a
@@ -224,8 +212,8 @@ class ShopDPO(Refined[Reader], Imitation):
     longest: float = 10.0  # norm of a gradient, to which longer ones are shortened
 
     copies: ClassVar[int] = 2
-    from_zero = Refined.from_zero | Imitation.from_zero | {"preferred"}
-    ranges = Refined.ranges | DPO.ranges | {"longest": POSITIVE}
+    from_zero = Referred.from_zero | Imitation.from_zero | {"preferred"}
+    ranges = Referred.ranges | DPO.ranges | {"longest": POSITIVE}
 
     def read(self, train: MinariDataset, validation: MinariDataset | None) -> None:
         self._other: MinariDataset | None = None
@@ -253,14 +241,6 @@ class ShopDPO(Refined[Reader], Imitation):
                 "In the sessions that are preferred nothing else could have been done: give "
                 "sessions that look at products."
             )
-
-    def begun(self) -> None:
-        """The reference learns nothing, and leaves nothing out."""
-        self.networks[REFERENCE].requires_grad_(False).eval()
-
-    def second_begins(self) -> None:
-        """What imitates becomes the reference."""
-        self.networks[REFERENCE].load_state_dict(self.networks[POLICY].state_dict())
 
     def better(self, ndcg: float) -> bool:
         """In the second phase, to do as others did is no aim: the last weights are kept."""

@@ -27,24 +27,23 @@ from recgym.agents.loop import NEGATIVES, Network, Terms, leave_nothing_out
 from recgym.agents.proximal import Chosen, Judged, Proximal, Rollout, divergence, entropy, rolled
 from recgym.agents.reader import Reader
 from recgym.agents.recommender import Plan, Recommender
-from recgym.agents.warmup import Refined
+from recgym.agents.warmup import POLICY, Referred
 from recgym.errors import InvalidArgument, printable
 from recgym.runs import Run
 from recgym.shop.pages import Shop
 from recgym.shop.preferences import same_shop
 
-POLICY, REFERENCE = range(2)
 USERS, MINIBATCHES = NEGATIVES + 1, NEGATIVES + 2  # what is drawn besides
 _FEWEST, _MOST = 2**40, 2**62  # seeds of users: nobody else meets these
 
 
 @dataclass
-class RolledOut(Proximal, Refined[Network]):
+class RolledOut(Proximal, Referred[Network]):
     """What imitates a log, if at all, and then learns from users who answer."""
 
     learns_from: ClassVar[Source] = "environment"
-    from_zero = Refined.from_zero | {"value_warmup"}
-    ranges = Refined.ranges | Proximal.ranges
+    from_zero = Referred.from_zero | {"value_warmup"}
+    ranges = Referred.ranges | Proximal.ranges
 
     def choose(self, observations: Any, infos: Any) -> Chosen:
         """Draw what is done in some states."""
@@ -53,10 +52,6 @@ class RolledOut(Proximal, Refined[Network]):
     def judging(self, rollout: Rollout, values_only: bool) -> Callable[[torch.Tensor], Judged]:
         """What is thought by now of rows of a roll-out; values alone teach nothing else."""
         raise NotImplementedError
-
-    def begun(self) -> None:
-        """The reference learns nothing, and leaves nothing out."""
-        self.networks[REFERENCE].requires_grad_(False).eval()
 
     @property
     def planned(self) -> int:
@@ -72,16 +67,7 @@ class RolledOut(Proximal, Refined[Network]):
 
     def meet(self, data: MinariDataset) -> None:
         """Find users such as those of the data."""
-        if self.warmup_steps >= self.steps:
-            raise InvalidArgument(
-                f"All of {self.steps} steps are imitation, as warmup_steps is {self.warmup_steps}, "
-                "and none is left for roll-outs: take more steps."
-            )
         self._world = users_of(self._env, self.users, data)
-
-    def second_begins(self) -> None:
-        """What imitates becomes the reference."""
-        self.networks[REFERENCE].load_state_dict(self.networks[POLICY].state_dict())
 
     def update(self) -> Terms:
         """Imitate; in the second phase, roll out and improve."""

@@ -6,6 +6,9 @@ from typing import ClassVar
 from torch import nn
 
 from recgym.agents.loop import Loop, Network
+from recgym.errors import InvalidArgument
+
+POLICY, REFERENCE = range(2)
 
 
 @dataclass
@@ -65,3 +68,21 @@ class Refined(WarmedUp[Network]):
 
     def second_begins(self) -> None:
         """Make what the second phase needs besides."""
+
+
+@dataclass
+class Referred(Refined[Network]):
+    """A second phase that is held against a frozen copy of what imitated: the second network."""
+
+    def begun(self) -> None:
+        """The reference learns nothing, and leaves nothing out."""
+        if self.warmup_steps >= self.steps:
+            raise InvalidArgument(
+                f"All of {self.steps} steps are imitation, as warmup_steps is {self.warmup_steps}, "
+                "and none is left for what follows: take more steps."
+            )
+        self.networks[REFERENCE].requires_grad_(False).eval()
+
+    def second_begins(self) -> None:
+        """What imitates becomes the reference."""
+        self.networks[REFERENCE].load_state_dict(self.networks[POLICY].state_dict())

@@ -52,7 +52,7 @@ def choices(shopping):
 def changed(agent, **options):
     """The same agent with other options, which has not been asked yet."""
     other = dataclasses.replace(agent, **options)
-    other._keep_network(agent._network)
+    other._keep_both(agent._network, agent._queries)
     return other
 
 
@@ -257,7 +257,7 @@ def test_one_that_has_not_learned_says_so(small_bert, choices, tmp_path):
 
 
 def test_one_that_has_learned_holds_neither_data_nor_optimizers(trained):
-    assert vars(trained).keys() - trained.__dataclass_fields__ == {"_network", "_asked"}
+    assert vars(trained).keys() - trained.__dataclass_fields__ == {"_network", "_queries", "_asked"}
 
 
 # ----------------------------------------------------------------------------------- validation

@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional
 
 from recgym.agents import heads
-from recgym.agents.dpo import DPO, POLICY, REFERENCE, preference, preference_loss, skips_of
+from recgym.agents.dpo import DPO, preference, preference_loss, skips_of
 from recgym.agents.heads import ItemHead, drawn_from, log_total
 from recgym.agents.supervised import Supervised
+from recgym.agents.warmup import POLICY, REFERENCE
 from recgym.errors import InvalidArgument
 from recgym.runs import Run
 

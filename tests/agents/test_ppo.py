@@ -12,7 +12,7 @@ from torch import nn
 
 from recgym import checkpoint
 from recgym.agent import load_agent
-from recgym.agents.ppo import POLICY, PPO, REFERENCE
+from recgym.agents.ppo import PPO
 from recgym.agents.proximal import (
     Chosen,
     Judged,
@@ -26,6 +26,7 @@ from recgym.agents.proximal import (
     normalised,
     rolled,
 )
+from recgym.agents.warmup import POLICY, REFERENCE
 from recgym.checks import check_agent
 from recgym.errors import Diverged, InvalidArgument
 from recgym.rollouts import collect
@@ -604,7 +605,7 @@ def test_an_environment_that_hides_last_states_is_refused(known, monkeypatch):
 
 
 def test_a_training_that_only_imitates_is_refused(known):
-    refused("none is left for roll-outs", known, known[1], warmup_steps=4)
+    refused("none is left for what follows", known, known[1], warmup_steps=4)
 
 
 @pytest.mark.parametrize(

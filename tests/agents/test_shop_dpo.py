@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from recgym.agents.choices import Choice, Choices, read_as
-from recgym.agents.dpo import POLICY, REFERENCE, ShopDPO
+from recgym.agents.dpo import ShopDPO
 from recgym.agents.imitation import Imitation
+from recgym.agents.warmup import POLICY, REFERENCE
 from recgym.demonstrations import demonstrate
 from recgym.errors import InvalidArgument, UnknownName
 from recgym.runs import Run
@@ -52,7 +53,7 @@ class Watched(ShopDPO):
 
 def preferring(data, reader, alike=False, **options):
     """In the second phase, policy and reference far from where they begin and from each other."""
-    training = shopper_in_training(Watched, reader, data, **options)
+    training = shopper_in_training(Watched, reader, data, **PHASES | options)
     training.memory["warm since"] = 0
     jittered(training.networks[POLICY], 1)
     if alike:

@@ -10,8 +10,9 @@ import torch
 
 from recgym.agents.choices import is_search, offered, query_of, read_as
 from recgym.agents.imitation import Imitation
-from recgym.agents.ppo import POLICY, REFERENCE, ShopPPO
+from recgym.agents.ppo import ShopPPO
 from recgym.agents.proximal import advantages_of, normalised, rolled
+from recgym.agents.warmup import POLICY, REFERENCE
 from recgym.errors import InvalidArgument
 
 from ..sentences import said
@@ -311,7 +312,7 @@ def test_it_learns_to_buy_before_it_has_to_go(shopping, small_bert):
 
 def test_an_agent_that_has_learned_holds_no_environment(shopping, small_bert):
     agent = shopper(ShopPPO, small_bert, **FEW | {"steps": 1}).fit(shopping[0], env=shopping[2])
-    assert vars(agent).keys() - agent.__dataclass_fields__ == {"_network", "_asked"}
+    assert vars(agent).keys() - agent.__dataclass_fields__ == {"_network", "_queries", "_asked"}
 
 
 # ------------------------------------------------------------------------------ what is refused
@@ -334,7 +335,7 @@ def test_environments_that_teach_nothing_are_refused(shopping, small_bert):
     alone = gymnasium.make(ENV).unwrapped
     alone.spec = None
     refused("without a vector_entry_point", shopping, small_bert, alone)
-    refused("none is left for roll-outs", shopping, small_bert, shopping[2], warmup_steps=4)
+    refused("none is left for what follows", shopping, small_bert, shopping[2], warmup_steps=4)
 
 
 def test_another_shop_is_refused_also_where_its_pages_are_as_long(shopping, small_bert):
