@@ -25,6 +25,7 @@ from recgym.evaluation.tasks import Progress, Task
 from recgym.home import log_names
 from recgym.terminal import OUT, Command, bars, command, options_from, plain
 
+_TOLD = ("return (", "coverage (", "score (", "success (")  # what is kept beside the results
 _SHOWN = ("hr@10", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")  # the rest is in the report
 
 
@@ -151,8 +152,7 @@ def _evaluate(options: _Evaluate) -> None:
     else:
         for report in reports:
             _print_report(report)
-            if options.simulator:
-                _print_simulated(report, options)
+            _print_told(report, options)
         if len(reports) > 1:
             _print_differences(reports)
         where = [_folder(report, options) for report in reports]
@@ -230,13 +230,15 @@ def _ranking_table(rankings: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _print_simulated(report: Report, options: _Evaluate) -> None:
-    """What users of a simulator make of the agent."""
+def _print_told(report: Report, options: _Evaluate) -> None:
+    """What users of a simulator make of the agent, and what it reaches where it acts otherwise."""
     folder = _folder(report, options)
     told = [read_json(folder / f"seed-{seed}" / "result.json")["training"] for seed in report.seeds]
-    said = (f"{key} {_plain(_mean([one[key] for one in told]))}"
-            for key in told[0] if key.startswith(("return", "coverage")))  # fmt: skip
-    OUT.print(f"users of {plain(options.simulator)}: {', '.join(said)}", highlight=False)
+    said = [f"{key} {_plain(_mean([one[key] for one in told]))}"
+            for key in told[0] if key.endswith(")") and key.startswith(_TOLD)]  # fmt: skip
+    who = f"users of {plain(options.simulator)}" if options.simulator else "also"
+    if said:
+        OUT.print(f"{who}: {', '.join(said)}", highlight=False)
 
 
 def _mean(values: list[Any]) -> Any:

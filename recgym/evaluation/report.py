@@ -38,6 +38,7 @@ from recgym.evaluation.intervals import LISTED, interval
 from recgym.evaluation.predictions import Predictions
 from recgym.evaluation.scoring import (
     measured,
+    otherwise,
     predicted,
     primary_of,
     primary_outcomes,
@@ -233,7 +234,7 @@ def _result(
         learner = taught(learner, task.train, task.validation, env, run)
         training = time.perf_counter() - began
         predictions = predicted(learner, task, users, progress)
-    told: dict[str, float] = {}
+    told = otherwise(learner, task, users, progress)
     if simulator:
         stage = f"asking users of {simulator}"
         told = simulated(learner, simulator, lambda share: progress(stage, share))

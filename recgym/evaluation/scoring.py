@@ -1,5 +1,6 @@
 """From an agent to its predictions, and from predictions to metrics, as anyone can again."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from recgym.evaluation.predictions import TABLES, Predictions
 from recgym.evaluation.ranking import TOP, Ranked, consistent, metrics, rank
 from recgym.evaluation.tasks import Progress, Targets, Task
 
+ACTING = {"greedy", "sampled"}  # by the highest score, or drawn from the softmax of all
 LISTED = 10  # the items of a list whose spread is measured
 VIEWS = {
     "main": "targets after a history, on items known from training",
@@ -47,6 +49,19 @@ def predicted(agent: Any, task: Task, users: int, progress: Progress) -> Predict
         agreement = _agreement(agent, logged(task.test))
     ranking = _ranking(agent, task, lambda share: progress("ranking all items", share))
     return Predictions(ranking, trace, agreement)
+
+
+def otherwise(agent: Any, task: Task, users: int, progress: Progress) -> dict[str, float]:
+    """What an agent reaches in a shop where it draws in place of acting greedily, or the reverse.
+
+    That is asked of agents whose option `acting` is "greedy" or "sampled".
+    """
+    if not task.benchmark.shop or getattr(agent, "acting", None) not in ACTING:
+        return {}
+    other = copy.copy(agent)
+    (other.acting,) = ACTING - {agent.acting}
+    found = measured(task, predicted(other, task, users, progress))["shop"]
+    return {f"{name} ({other.acting})": found[name] for name in ("score", "success")}
 
 
 def _ranking(agent: Any, task: Task, progress: Callable[[float], None]) -> Ranked:

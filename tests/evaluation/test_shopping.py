@@ -1,5 +1,6 @@
 """Agents in a shop: every goal once, in words, and nothing believed that does not follow."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -286,3 +287,37 @@ def test_rewards_by_other_nouns_are_not_compared(small):
         said(problem)
     finally:
         small.train.storage.update_metadata({"nouns": "rule-1"})
+
+
+@dataclasses.dataclass
+class Moody:
+    """By the rule where it is greedy, and at random where it draws."""
+
+    acting: str = "greedy"
+    seed: int = 0
+
+    def __post_init__(self):
+        self.moods = {"greedy": ShopRule(), "sampled": ShopRandom(self.seed)}
+
+    def fit(self, train, validation=None, env=None):
+        return self
+
+    def act(self, observations, infos):
+        return self.moods[self.acting].act(observations, infos)
+
+
+def test_what_an_agent_reaches_where_it_acts_otherwise_is_kept_beside_its_results(small, tmp_path):
+    reports = {}
+    for acting in ("greedy", "sampled"):
+        folder = tmp_path / acting
+        reports[acting] = evaluate(Moody, SMALL, config={"acting": acting}, seeds=[3],
+                                   users=20, folder=folder)  # fmt: skip
+        told = json.loads((folder / "seed-3" / "result.json").read_text())["training"]
+        (other,) = {"greedy", "sampled"} - {acting}
+        assert told.keys() == {f"score ({other})", f"success ({other})"}
+        reports[f"{acting}, told"] = told
+    assert reports["greedy"].primary["mean"] != reports["sampled"].primary["mean"]
+    for acting, other in (("greedy", "sampled"), ("sampled", "greedy")):
+        found = reports[other].results[0]["metrics"]["shop"]
+        for name in ("score", "success"):
+            assert reports[f"{acting}, told"][f"{name} ({other})"] == found[name]
