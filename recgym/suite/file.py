@@ -43,6 +43,15 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What somebody says of two rows: that one is better than the other."""
+
+    says: str
+    row: str
+    above: str
+
+
+@dataclass(frozen=True)
 class Suite:
     """A grid as its file asks for it."""
 
@@ -55,6 +64,7 @@ class Suite:
     users: int
     shows: tuple[str, ...] = ()  # numbers of training that the page shows
     simulators: Mapping[str, str] = field(default_factory=dict)  # by benchmark: who is asked, too
+    claims: tuple[Claim, ...] = ()  # which results answer
 
     @property
     def name(self) -> str:
@@ -111,13 +121,13 @@ def read_suite(file: Path) -> Suite:
     shows = top.names("shows") if "shows" in top.content else ()
     asked = _of_benchmarks(top, "simulators", names)
     simulators = {name: asked.get(name, "") for name in asked.content}
-    return Suite(
-        file, benchmarks, rows, comparisons, tuple(candidates), seed, users, shows, simulators
-    )
+    claims = tuple(_claim(one, comparisons) for one in top.get("claims", []))
+    return Suite(file, benchmarks, rows, comparisons, tuple(candidates), seed, users, shows,
+                 simulators, claims)  # fmt: skip
 
 
 _BOTH = {"benchmarks", "seeds", "seeds-of", "options", "options-of"}
-_SUITE = _BOTH | {"users", "tune", "rows", "comparisons", "shows", "simulators"}
+_SUITE = _BOTH | {"users", "tune", "rows", "comparisons", "shows", "simulators", "claims"}
 _ROW = _BOTH | {"name", "agent", "tune", "tuned-as", "vary", "beside"}
 
 
@@ -281,6 +291,18 @@ def _comparison(content: Any, rows: Mapping[str, Row]) -> Comparison:
             except UnknownName:
                 raise UnknownName("row, and no agent,", name, rows) from None
     return Comparison(row, against)
+
+
+def _claim(content: Any, comparisons: Iterable[Comparison]) -> Claim:
+    table = _Table(content, "a claim", {"says", "row", "above"})
+    says, row, above = (table.get(key, "") for key in ("says", "row", "above"))
+    known = [(one.row, other) for one in comparisons for of in one.against.values() for other in of]
+    if (row, above) not in known:
+        raise InvalidArgument(
+            f"The claim '{printable(says)}' is on '{printable(row)}' above '{printable(above)}', "
+            "which no comparison of the suite holds against each other: add that comparison."
+        )
+    return Claim(says, row, above)
 
 
 @cache

@@ -61,6 +61,7 @@ def _block(results: Mapping[str, Any]) -> str:
         "may be claimed, with five seeds or more of both; all else is a finding of these seeds.",
         markdown([["row", "against", *metrics], *cells]),
         "\n".join(_sentences(by_pair, list(metrics))),
+        *_answers(results),
     ]
     return "\n\n".join(parts)
 
@@ -139,6 +140,34 @@ def _sentences(
                 for verdict, names in where.items() if names]  # fmt: skip
         against = _and([f"`{other}`" for other in others])
         yield f"- `{row}` against {group} ({against}): {'; '.join(said)}."
+
+
+def _answers(results: Mapping[str, Any]) -> Iterator[str]:
+    """What is claimed of rows, answered on each benchmark; nothing where nothing is claimed."""
+    metrics, answers = results["benchmarks"], []
+    for claim in results.get("claims", []):
+        found = {one["benchmark"]: one for one in results["comparisons"]
+                 if (one["row"], one["against"]) == (claim["row"], claim["above"])}  # fmt: skip
+        answers.append([
+            claim["says"], f"`{claim['row']}` above `{claim['above']}`",
+            *(_answered(found.get(name), DIGITS[metrics[name]]) for name in metrics),
+        ])  # fmt: skip
+    if answers:
+        yield (
+            "What is claimed: *yes* or *no* where one of the two is better beyond chance, *not "
+            "here* where these data do not tell them apart."
+        )
+        yield markdown([["claim", "rows", *metrics], *answers])
+
+
+def _answered(one: Mapping[str, Any] | None, digits: int) -> str:
+    if one is None:
+        return ""
+    answers = {"won": "yes", "lost": "no", "no difference": "not here", "not run": "not run"}
+    answer = answers[_verdict(one)]
+    if answer == "not run":
+        return answer
+    return f"{answer}: {spread(one['mean'], one['low'], one['high'], digits, '+')}"
 
 
 def _together(verdicts: Sequence[Verdict]) -> Verdict:

@@ -59,7 +59,7 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
     return {
         "schema": SCHEMA, "recgym": __version__, "suite": grid.suite.file.name,
         "benchmarks": metrics, "rows": cells, "comparisons": compared, "sweeps": _sweeps(grid),
-        "shows": list(grid.suite.shows),
+        "shows": list(grid.suite.shows), "claims": [asdict(one) for one in grid.suite.claims],
         "anchors": {name: _anchors(asked) for name, asked in grid.suite.benchmarks.items()},
     }  # fmt: skip
 

@@ -33,6 +33,7 @@ def test_the_suites_that_come_along_say_what_they_show():
         ('simulators = { "tiny:SHO" = "x" }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
         ('simulators = { "tiny:SHOP" = 1 }\n' + GUESS, "'tiny:SHOP' of simulators of the suite is"),
         ('seeds-of = { "tiny:SHO" = [1] }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
+        (GUESS + '[[claims]]\nsays = "x"\nrow = "guess"\nabove = "guest"\n', "add that comparison"),
         (GUESS + "seeds = []\n", "'seeds' of the row 'guess' is a list of one whole number"),
         (GUESS + 'seeds = ["a"]\n', "is a list of one whole number or more"),
         (GUESS + GUESS, "Two rows are named 'guess'"),

@@ -21,6 +21,8 @@ COMPARED = (
     + '[[rows]]\nname = "never"\nagent = "tiny:Wild"\nseeds = [0]\n'
     + '[[comparisons]]\nrow = "guess"\n'
     + 'against = { "its other" = ["turned"], "all" = ["turned", "never"], "VSKNN" = ["vsknn"] }\n'
+    + '[[claims]]\nsays = "Order matters"\nrow = "guess"\nabove = "turned"\n'
+    + '[[claims]]\nsays = "It is tame"\nrow = "guess"\nabove = "never"\n'
 )  # fmt: skip
 
 
@@ -56,6 +58,8 @@ def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsy
     assert "- `guess` against its other (`turned`): better on tiny:SHOP.\n" in text
     assert "- `guess` against all (`turned` and `never`): not all run on tiny:SHOP.\n" in text
     assert "- `guess` against VSKNN (`vsknn`): not run on tiny:SHOP.\n" in text
+    assert f"| Order matters | `guess` above `turned` | yes: {first['mean']:+.3f} (" in text
+    assert "| It is tame | `guess` above `never` | not run |" in text
     assert filled(text, content) == text and text.endswith("<!-- /results of grid.toml -->\nend\n")
 
     board = tiny.folder / "board"
