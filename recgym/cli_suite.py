@@ -179,9 +179,9 @@ def _list(grid: Grid, options: _Run) -> None:
 
 
 def _submit(grid: Grid, options: _Run) -> None:
-    """Write the rows that are complete; one with too few seeds for a table is none."""
+    """Write the rows that are complete: no points of sweeps, nor rows with too few seeds."""
     refused, written, short = [], 0, []
-    for row in grid.rows:
+    for row in (row for row in grid.rows if not row.sweep):
         for benchmark in (name for name in grid.benchmarks if name in row.benchmarks):
             report = grid.report(row, benchmark)
             if grid.found(report) is None:

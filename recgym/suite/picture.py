@@ -15,7 +15,7 @@ _DASHES = ("--", ":", "-.")  # of what is drawn beside
 
 
 def draw_sweep(results: Mapping[str, Any], name: str, file: Path) -> Path:
-    """Draw a panel for each benchmark on which a point of the sweep was run."""
+    """Draw a panel for each benchmark on which two points of the sweep were run, or more."""
     sweep, rows = results["sweeps"][name], results["rows"]
     shown = shown_on(results, name)
     columns = min(_COLUMNS, len(shown))
@@ -66,9 +66,10 @@ def ranked(results: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]
 
 
 def shown_on(results: Mapping[str, Any], name: str) -> list[str]:
-    """The benchmarks on which a point of a sweep was run."""
+    """The benchmarks on which two points of a sweep were run, or more."""
     points = results["sweeps"][name]["points"]
-    return [one for one, cells in results["rows"].items() if any(map(cells.get, points))]
+    return [one for one, cells in results["rows"].items()
+            if sum(cells.get(point) is not None for point in points) > 1]  # fmt: skip
 
 
 def varied(sweep: Mapping[str, Any]) -> list[str]:
