@@ -61,7 +61,7 @@ def main() -> None:
     fit = begun("simulator", "fit", "--data", BOREDOM.dataset, "--roles", "training",
                 "--share", "0.5", "--batches", "40", "--tokens.iterations", "5")  # fmt: skip
     suite = "run", "--suite", str(HERE / "quickstart.toml")
-    recgym(*suite, "--only", *NO_SIMULATOR, "--processes", "1")
+    recgym(*suite, "--only", *NO_SIMULATOR, "--processes", "2")
     if fit.wait():
         sys.exit(f"The simulator was not fitted: {home / 'fit.log'} says why.")
     say("It says what it makes of the logged sessions; LEASR learns from that.")
