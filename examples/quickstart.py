@@ -48,8 +48,10 @@ def main() -> None:
     data.mkdir(parents=True, exist_ok=True)
     os.environ |= {
         "RECGYM_HOME": str(home), "MINARI_DATASETS_PATH": str(data),
-        "PYTHONPATH": str(HERE.resolve()),  # where the suite finds BOREDOM
-        "OMP_NUM_THREADS": "1",  # for each of two processes
+        "PYTHONPATH": os.pathsep.join(  # the suite finds BOREDOM here
+            filter(None, [str(HERE.resolve()), os.environ.get("PYTHONPATH")])
+        ),
+        "OMP_NUM_THREADS": "1",  # of each process
     }  # fmt: skip
     say("Logs: 1,000 sessions of oracle users, whose every answer is known, and of shoppers.")
     if not (data / "recgym" / "boredom").exists():
@@ -61,7 +63,11 @@ def main() -> None:
     fit = begun("simulator", "fit", "--data", BOREDOM.dataset, "--roles", "training",
                 "--share", "0.5", "--batches", "40", "--tokens.iterations", "5")  # fmt: skip
     suite = "run", "--suite", str(HERE / "quickstart.toml")
-    recgym(*suite, "--only", *NO_SIMULATOR, "--processes", "2")
+    try:
+        recgym(*suite, "--only", *NO_SIMULATOR, "--processes", "2")
+    except BaseException:
+        fit.terminate()
+        raise
     if fit.wait():
         sys.exit(f"The simulator was not fitted: {home / 'fit.log'} says why.")
     say("It says what it makes of the logged sessions; LEASR learns from that.")

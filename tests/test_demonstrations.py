@@ -46,7 +46,7 @@ def test_sessions_of_an_agent_are_kept_where_they_went_well():
     assert made.id == "recgym/mine/generated-v0" and made.total_episodes == 12
     recgym.check_dataset(made)
     assert said["split"] == "train" and said["algorithm_name"] == "ShopRandom"
-    env, kept = made.recover_environment(), 0
+    env = made.recover_environment()
     goals = env.unwrapped.shoppers.shopping.goals
     for number, episode in enumerate(made):
         goal = next(i for i, one in enumerate(goals) if one.text == episode.infos["goal"][0])
