@@ -5,7 +5,8 @@ it, and a softmax over that is the policy.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -36,6 +37,8 @@ from recgym.shop.pages import Shop
 ACTING, SESSIONS, PREFERRED = 10, 11, 12  # what is drawn besides
 JUDGED = 500  # choices of validation sessions that are ranked, at most, evenly taken
 _TOGETHER = 64  # pages that are read at once where nothing is learned
+_KEPT = 4  # calls whose pages are known
+_Page = tuple[str, tuple[str, ...]]  # with what can be done there
 
 
 @dataclass
@@ -87,17 +90,25 @@ class Chooser(Loop[Reader]):
         """What each of the actions is worth that `infos` offers to each shopper."""
         return self._scored([*observations], offered(infos))
 
-    @torch.no_grad()
     def _scored(
         self, pages: Sequence[str], known: Sequence[tuple[str, ...]]
     ) -> list[NDArray[np.float32]]:
-        network, found = self._learned(), []
-        for first in range(0, len(pages), _TOGETHER):
-            some = slice(first, first + _TOGETHER)
-            listed = zip(pages[some], known[some], strict=True)
-            read = [read_as(page, actions, self.compat) for page, actions in listed]
-            found += [scores.numpy() for scores in network.scores(pages[some], read)]
-        return found
+        """Scores of pages; shoppers go back and forth, and what was just read is not read again."""
+        self._learned()
+        before = {page: scores for call in self._seen for page, scores in call.items()}
+        asked = [*zip(pages, known, strict=True)]
+        unread = [page for page in dict.fromkeys(asked) if page not in before]
+        found = before | dict(zip(unread, self._read(unread), strict=True))
+        self._seen.append({page: found[page] for page in asked})
+        return [found[page] for page in asked]
+
+    @torch.no_grad()
+    def _read(self, asked: Sequence[_Page]) -> Iterator[NDArray[np.float32]]:
+        network = self._learned()
+        for first in range(0, len(asked), _TOGETHER):
+            pages, known = zip(*asked[first : first + _TOGETHER], strict=True)
+            read = [read_as(*page, self.compat) for page in zip(pages, known, strict=True)]
+            yield from (scores.numpy() for scores in network.scores(pages, read))
 
     @property
     def parameters(self) -> int:
@@ -118,6 +129,7 @@ class Chooser(Loop[Reader]):
     def _keep_both(self, network: Reader, queries: Queries) -> None:
         self._network, self._queries = copy.deepcopy(network).cpu().eval(), queries
         self._asked = 0  # times, so far
+        self._seen: deque[dict[_Page, NDArray[np.float32]]] = deque(maxlen=_KEPT)  # their scores
 
     # ---------------------------------------------------------------------------- for the loop
 

@@ -1,8 +1,8 @@
 """Imitation of shoppers: Yao et al. (2022), where agents of web shops begin."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,11 @@ class Imitation(Chooser):
         rng = np.random.default_rng((self.seed, SESSIONS))
         some = worthy(self.sessions, self.imitated_reward, self.imitated, rng)
         self.choices = Choices.of(some)
+
+    @property
+    def phase(self) -> dict[str, Any] | None:
+        known = {option.name: getattr(self, option.name) for option in fields(Imitation)}
+        return known | {"steps": self.planned, "patience": 0}
 
     def update(self) -> Terms:
         """Descend once in the choices of some pages."""

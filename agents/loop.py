@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -18,6 +18,7 @@ from torch import nn
 
 import recgym.checkpoint as checkpoint
 from recgym.agent import home_of, training_data
+from recgym.before import Before
 from recgym.errors import Diverged, InvalidArgument, printable
 from recgym.minari_format import content_hash
 from recgym.networks import Learned, drawing_from
@@ -27,6 +28,7 @@ Network = TypeVar("Network", bound=nn.Module)
 Terms = dict[str, torch.Tensor]  # their sum is descended; those without a gradient are only shown
 
 ORDER, DROPOUT, COIN, NEGATIVES = range(4)  # what is drawn: each has draws of its own
+PHASE = "policy.safetensors"  # what is kept of a first phase
 _RECORDED = 50  # steps whose mean losses make a line of metrics
 _EXPLODED = 1e6  # no loss and no weight of a sound training is as large
 # What a checkpoint holds beside weights and moments, as JSON.
@@ -99,6 +101,9 @@ class Loop(Learned, Generic[Network]):
     def begun(self) -> None:
         """Change what the networks begin with."""
 
+    def take_up(self) -> None:
+        """Begin where another training has come to, if it began in the very same way."""
+
     def rates(self, learning_rate: float) -> list[float]:
         """The learning rate of each network, where that of the first is given."""
         return [learning_rate] * len(self.networks)
@@ -114,6 +119,19 @@ class Loop(Learned, Generic[Network]):
     def better(self, ndcg: float) -> bool:
         """Are these weights to be kept in place of the best ones so far?"""
         return ndcg > self._reached
+
+    @property
+    def planned(self) -> int:
+        """Steps of the first phase, at most."""
+        return self.steps
+
+    @property
+    def phase(self) -> dict[str, Any] | None:
+        """All options that its first phase depends on, where others begin alike; None: none do.
+
+        Such a phase ends with a validation, as trainings do.
+        """
+        return None
 
     @property
     def measured_every(self) -> int:
@@ -155,6 +173,18 @@ class Loop(Learned, Generic[Network]):
         """What the best weights are kept of: all networks."""
         return self._all
 
+    @property
+    def before(self) -> Before:
+        """What other trainings have come to."""
+        return self._run.before
+
+    def keep_phase(self) -> None:
+        """Keep what the first phase has come to, for trainings that begin alike."""
+        states = {"policy": self.networks[0].state_dict()}
+        if self.phase is not None:
+            write = partial(checkpoint.write, states=states, about={})
+            self.before.keep(self.phase, lambda folder: write(folder / PHASE))
+
     def say(self, sentence: str) -> None:
         """Tell whoever trains."""
         self._run.say(sentence)
@@ -180,11 +210,15 @@ class Loop(Learned, Generic[Network]):
         self._begin(train, validation, run, env)
         if run.checkpoint:
             self._resume(run.checkpoint, train, validation)
+        if not self.at:
+            self.take_up()
         while self.at < self.steps and not self._over:
             self._advance()
         self._keep()
         if self._best:
             self.restore()
+        if self.at == self.planned:
+            self.keep_phase()
 
     def _begin(
         self,
@@ -228,7 +262,8 @@ class Loop(Learned, Generic[Network]):
             value = self._sound(f"loss '{name}'", term)
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = [total + value, count + 1]  # of a phase that begins: fewer steps
-        last, found = self.at == self.steps, {}
+        ends = {self.steps, self.planned} if self.phase else {self.steps}
+        last, found = self.at in ends, {}
         if self._validates and (last or self.at % self.validate_every == 0):
             found = self._validate()
         self._seconds += time.perf_counter() - began

@@ -1,11 +1,12 @@
 """Two phases of training: a warm-up, and what rests on what has been learned by then."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
-from recgym.agents.loop import Loop, Network
+import recgym.checkpoint as checkpoint
+from recgym.agents.loop import PHASE, Loop, Network
 from recgym.errors import InvalidArgument
 
 POLICY, REFERENCE = range(2)
@@ -29,6 +30,11 @@ class WarmedUp(Loop[Network]):
     def planned(self) -> int:
         """Steps of the first phase, at most."""
         return self.warmup_steps or self.steps // 2
+
+    @property
+    def phase(self) -> dict[str, Any] | None:
+        """The same, but for a phase that ends when it stalls."""
+        return super().phase if self.warmup_steps else None
 
     def renewed(self) -> float | None:
         if self.warm or not ("stalled" in self.memory or self.at >= self.planned):
@@ -55,13 +61,21 @@ class Refined(WarmedUp[Network]):
     @property
     def chosen(self) -> nn.Module:
         """What the best weights are kept of."""
-        return self.networks[0]
+        return self.networks[POLICY]
+
+    def take_up(self) -> None:
+        known = self.phase and self.before.find(self.phase)
+        if known:
+            states, _ = checkpoint.read(known / PHASE)
+            self.networks[POLICY].load_state_dict(states["policy"])
+            self.at = self.planned
 
     def renewed(self) -> float | None:
         rate = super().renewed()
         if rate is not None:
             if self._best:
                 self.restore()
+            self.keep_phase()
             self.forget_best()
             self.second_begins()
         return rate

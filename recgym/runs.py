@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from recgym.before import Before
 from recgym.errors import Busy, InvalidArgument, UnknownName, printable
 from recgym.home import home, is_locked, locked
 
@@ -34,9 +35,11 @@ class Run:
         progress: Callable[[float, str], None] = lambda share, said: None,
         every: float = 30.0,
         say: Callable[[str], None] = lambda sentence: None,
+        before: Before | None = None,
     ) -> None:
         """`every` is the number of seconds after which a checkpoint is due."""
         self.folder, self.progress, self._every, self.say = folder, progress, every, say
+        self.before = before or Before(None, {})
         self._written = time.monotonic()
         self._stopping = False
         self._from = 0  # the step from which it went on

@@ -33,7 +33,8 @@ ALLOWED = {
     "recgym.errors": set(),
     "recgym.log": set(),
     "recgym.home": {"recgym.log"},
-    "recgym.runs": {"recgym.home"},
+    "recgym.before": {"recgym.home", "recgym.log"},
+    "recgym.runs": {"recgym.before", "recgym.home"},
     "recgym.engine": set(),
     "recgym.raw": set(),
     "recgym.kinds": {"recgym.engine"},
@@ -100,7 +101,7 @@ ALLOWED = {
     "recgym.evaluation.ranking": set(),
     "recgym.evaluation.intervals": set(),
     "recgym.evaluation": {
-        "recgym", "recgym.agent", "recgym.benchmarks", "recgym.demonstrations",
+        "recgym", "recgym.agent", "recgym.before", "recgym.benchmarks", "recgym.demonstrations",
         "recgym.envs.frozen", "recgym.envs.oracle",
         "recgym.episodes", "recgym.evaluation", "recgym.evaluation.closed_loop",
         "recgym.evaluation.intervals", "recgym.evaluation.off_policy",
@@ -216,8 +217,8 @@ ALLOWED = {
         "recgym.reading",
     },
     "recgym.agents": {
-        "recgym", "recgym.agent", "recgym.checkpoint", "recgym.home", "recgym.log",
-        "recgym.minari_format",
+        "recgym", "recgym.agent", "recgym.before", "recgym.checkpoint", "recgym.home",
+        "recgym.log", "recgym.minari_format",
         *(f"recgym.simulator.{part}" for part in (
             "calibration", "export", "feedback", "language", "moments", "rivals", "store",
         )),

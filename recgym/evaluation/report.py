@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import re
-import resource
 import shlex
 import subprocess
 import sys
@@ -31,7 +29,8 @@ from recgym.agent import (
     short_name,
     taught,
 )
-from recgym.benchmarks import Benchmark, benchmark_named
+from recgym.before import Before
+from recgym.benchmarks import BENCHMARKS, Benchmark, benchmark_named
 from recgym.errors import InvalidArgument, printable
 from recgym.evaluation.closed_loop import USERS, recommended, simulated, simulator_env
 from recgym.evaluation.intervals import LISTED, interval
@@ -53,6 +52,7 @@ from recgym.runs import Run
 
 SCHEMA = 1
 _ALONE, _TOGETHER = 30, 256  # answers that are timed one by one; those at once
+_LAST = "last.json"  # the last line of metrics of an agent that is kept
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def evaluate(
     for seed in seeds:
         place = folder / f"seed-{seed}"
         found = None if anew else _found(place, same)
-        found = found or _result(chosen, options, seed, task, users, place, same, progress)
+        found = found or _result(chosen, options, seed, task, users, place, same, anew, progress)
         results.append(found)
     runs = [Predictions.read(folder / f"seed-{one['seed']}", one["predictions"])
             for one in results]  # fmt: skip
@@ -212,11 +212,13 @@ def _result(
     users: int,
     folder: Path,
     same: Mapping[str, Any],
+    anew: bool,
     progress: Progress,
 ) -> dict[str, Any]:
     stage = f"training {short_name(home_of(agent))}, seed {seed}"
     progress(stage, None)
-    run = Run(progress=lambda share, said: progress(stage, share))
+    before = _before(task, same, anew)
+    run = Run(progress=lambda share, said: progress(stage, share), before=before)
     env, simulator = None, same.get("simulator", "")
     if getattr(agent, "learns_from", "data") == "environment":
         env = _environment(agent, task, simulator)
@@ -228,12 +230,10 @@ def _result(
                 f"simulator '{printable(simulator)}' show {printable(repr(shown))}: ask one of the "
                 "same data, whose users show what they took."
             )
-    learner = made(agent, config, seed)
-    with _Peak() as peak:
-        began = time.perf_counter()
-        learner = taught(learner, task.train, task.validation, env, run)
-        training = time.perf_counter() - began
-        predictions = predicted(learner, task, users, progress)
+    learner = _learned(made(agent, config, seed), config, task, env, run)
+    training = before.seconds
+    predictions = predicted(learner, task, users, progress)
+    megabytes = round(before.megabytes, 1)
     told = otherwise(learner, task, users, progress)
     if simulator:
         stage = f"asking users of {simulator}"
@@ -242,7 +242,7 @@ def _result(
     parameters = getattr(learner, "parameters", None)
     costs = {
         "training_seconds": round(training, 3),
-        "peak_memory_mb": peak.megabytes,
+        "peak_memory_mb": megabytes,
         "parameters": None if parameters is None else int(parameters),
     } | _latency(learner, task)
     metrics = measured(task, predictions)
@@ -252,6 +252,47 @@ def _result(
         folder / "result.json", {"same": same, "result": result, "training": run.last | told}
     )
     return result
+
+
+def _before(task: Task, same: Mapping[str, Any], anew: bool) -> Before:
+    """What was learned of the same data by the same code, if that can be told and is wanted."""
+    known = {key: same.get(key) for key in ("code", "dataset", "recgym", "simulator")}
+    known["validation dataset"] = task.validation_sha256
+    unknown = anew or same["code"]["changed"]
+    return Before(None if unknown else home() / "trained", known)
+
+
+def _learned(
+    learner: Any,
+    config: Mapping[str, Any],
+    task: Task,
+    env: gymnasium.Env[Any, Any] | None,
+    run: Run,
+) -> Any:
+    """An agent that has learned; if another benchmark has the same data, it is kept for that."""
+    kind, benchmark = type(learner), task.benchmark
+    others = {one.dataset for one in BENCHMARKS.values() if one.name != benchmark.name}
+    if benchmark.dataset not in others or not (hasattr(kind, "save") and hasattr(kind, "load")):
+        return taught(learner, task.train, task.validation, env, run)
+    spec = env and env.spec
+    whole = {
+        "agent": home_of(kind),
+        "config": config,
+        "seed": getattr(learner, "seed", None),
+        "environment": spec and f"{spec.id} {sorted(spec.kwargs.items())}",
+    }
+    if known := run.before.find(whole):
+        run.last = read_json(known / _LAST)
+        return kind.load(known)
+    learner = taught(learner, task.train, task.validation, env, run)
+
+    def write(folder: Path) -> None:
+        learner.save(folder)
+        write_json(folder / _LAST, run.last)
+
+    if type(learner) is kind:
+        run.before.keep(whole, write)
+    return learner
 
 
 def _environment(agent: type[Any], task: Task, simulator: str) -> gymnasium.Env[Any, Any]:
@@ -296,29 +337,6 @@ def _asked(agent: Any, task: Task) -> tuple[Callable[[slice], Any], int]:
     count = min(_TOGETHER, len(task.targets))
     observations = task.targets.observe(slice(0, count))
     return lambda some: recommended(agent, observations[some], {}, task.n_items), count
-
-
-class _Peak:
-    """The most memory that this process holds within a block."""
-
-    megabytes: float | None = None
-
-    def __enter__(self) -> "_Peak":
-        try:
-            Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far
-            self._resettable = True
-        except OSError:
-            self._resettable = False
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        if self._resettable:
-            status = Path("/proc/self/status").read_text()
-            kilobytes = int(re.findall(r"VmHWM:\s+(\d+)", status)[0])
-        else:
-            kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            kilobytes //= 1024 if sys.platform == "darwin" else 1
-        self.megabytes = round(kilobytes / 1024, 1)
 
 
 def _found(folder: Path, same: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -70,7 +70,7 @@ class Task:
             self.n_items = View.of(self.train).n_items
         progress("hashing the training data", None)
         self.sha256 = _checked(benchmark, "train", self.train)
-        _checked(benchmark, "validation", self.validation)
+        self.validation_sha256 = _checked(benchmark, "validation", self.validation)
 
     @cached_property
     def test(self) -> MinariDataset:

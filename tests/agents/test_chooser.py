@@ -19,6 +19,7 @@ from recgym.agents.chooser import picked, worthy
 from recgym.agents.dpo import ShopDPO
 from recgym.agents.imitation import Imitation
 from recgym.agents.ppo import ShopPPO
+from recgym.agents.reader import Reader
 from recgym.demonstrations import demonstrate
 from recgym.errors import InvalidArgument, RecGymError, UnknownName
 from recgym.rollouts import collect
@@ -257,7 +258,29 @@ def test_one_that_has_not_learned_says_so(small_bert, choices, tmp_path):
 
 
 def test_one_that_has_learned_holds_neither_data_nor_optimizers(trained):
-    assert vars(trained).keys() - trained.__dataclass_fields__ == {"_network", "_queries", "_asked"}
+    held = {"_network", "_queries", "_asked", "_seen"}
+    assert vars(trained).keys() - trained.__dataclass_fields__ == held
+
+
+def test_pages_to_which_shoppers_come_back_are_not_read_again(agent, choices, monkeypatch):
+    some, others = choices[:6], choices[6:12]
+    fresh, read, scores = copy.deepcopy(agent), [], Reader.scores
+
+    def counted(self, pages, actions):
+        read.extend(pages)
+        return scores(self, pages, actions)
+
+    wanted = fresh.scores(*asked(some))
+    monkeypatch.setattr(Reader, "scores", counted)
+    for asks in (some, some[2:4], some[:3], some):
+        found = agent.scores(*asked(asks))
+    assert sorted(read) == sorted({choice.page for choice in some})
+    for mine, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+    for asks in (*([others] * chooser._KEPT), some):  # what is long ago is forgotten
+        agent.scores(*asked(asks))
+    assert sorted(read) == sorted([*({one.page for one in some}), *({one.page for one in some}),
+                                   *({one.page for one in others})])  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------- validation

@@ -1,19 +1,24 @@
 """Trainings of shoppers: stopped at any step, repeated, and asked by a benchmark."""
 
+import dataclasses
+from functools import wraps
+
 import gymnasium
 import pytest
 import torch
 
 from recgym.agent import load_agent
+from recgym.agents.imitation import Imitation
+from recgym.before import Before
 from recgym.benchmarks import Benchmark
 from recgym.demonstrations import demonstrate
 from recgym.errors import InvalidArgument
-from recgym.evaluation.report import evaluate
+from recgym.evaluation.report import evaluate, read_json
 from recgym.runs import Run
 
 from ..sentences import said
 from .shops import ENV, QUICK, shopper
-from .test_checkpoint import Killed, Stopping, assert_same, outcome
+from .test_checkpoint import Killed, Stopping, assert_same, metrics, outcome
 from .worlds import assert_same_bits
 
 pytestmark = [
@@ -117,3 +122,64 @@ def test_a_benchmark_asks_it_and_the_same_seed_answers_the_same(small_bert, name
     assert metrics["goals"] == 3 and metrics["invalid"] == 0
     assert found[0].learns_from == ("environment" if name == "shop-ppo" else "data")
     assert one["costs"]["parameters"] > 10_000
+
+
+# ------------------------------------------------------------- what was learned before, once only
+
+
+@pytest.mark.parametrize("name", ["shop-dpo", "shop-ppo"])
+def test_what_others_have_imitated_alike_is_not_imitated_again_and_ends_in_the_same_bits(
+    shopping, small_bert, name, tmp_path
+):
+    train, validation, env = shopping
+    kept = tmp_path / "kept"
+    second = PHASES[name] | {"warmup_steps": 3}
+
+    def learned(name, folder, known=None, **options):
+        run = Run(tmp_path / folder, before=Before(known, {"data": "the same"}))
+        options = {"validate_every": 2, "seed": 5} | options
+        agent = shopper(load_agent(name), small_bert, **options)
+        agent.fit(train, validation, env, run)
+        return agent._network.state_dict(), [line["step"] for line in metrics(run.folder)]
+
+    alone, steps = learned(name, "alone", **second)
+    learned("shop-imitation", "imitation", kept, steps=3)
+    taken_up, later = learned(name, "taken-up", kept, **second)
+    assert_same_bits(alone, taken_up)
+    assert steps[:2] == [2, 3] and later == [step for step in steps if step > 3]
+    assert len([*kept.iterdir()]) == 1
+    for other in ({"seed": 6}, {"imitated": 3}):
+        assert learned(name, f"other-{[*other]}", kept, **second | other)[1][0] == 2
+    assert len([*kept.iterdir()]) == 3
+    assert load_agent("shop-dpo")(warmup_steps=0).phase is None  # it ends when it stalls
+
+
+def test_an_agent_asked_in_two_shops_of_the_same_data_learns_once(
+    small_bert, monkeypatch, tmp_path
+):
+    for split, sessions in (("train", 12), ("validation", 4)):
+        demonstrate(ENV, "scripted", split, sessions=sessions)
+    code = {"package": "recgym", "commit": "0" * 40, "changed": False}
+    monkeypatch.setattr("recgym.evaluation.report.code_of", lambda agent: code)
+    monkeypatch.setattr("recgym.evaluation.report.home", lambda: tmp_path)
+    config = QUICK | PHASES["shop-imitation"] | {"reader": small_bert}
+    other = dataclasses.replace(BENCHMARK, name="other-v0")
+    times, fit = [], Imitation.fit
+
+    @wraps(fit)
+    def counted(*given, **more):
+        times.append(1)
+        return fit(*given, **more)
+
+    monkeypatch.setattr(Imitation, "fit", counted)
+    one, again = (evaluate("shop-imitation", shop, config=config, seeds=[3], users=3).results[0]
+                  for shop in (BENCHMARK, other))  # fmt: skip
+    assert len(times) == 1
+    assert one["predictions"] == again["predictions"]
+    assert again["costs"]["training_seconds"] == pytest.approx(
+        one["costs"]["training_seconds"], abs=1
+    )
+    last = [read_json(file)["training"] for file in tmp_path.glob("runs/*/*/seed-3/result.json")]
+    assert len(last) == 2 and last[0] == last[1] and "imitation" in last[0]
+    evaluate("shop-imitation", other, config=config, seeds=[3], users=3, anew=True)
+    assert len(times) == 2  # to be reproduced is to be trained
