@@ -1,6 +1,7 @@
 """What shoppers chose on the pages of a shop, and what else they could have chosen there."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,9 @@ from recgym.shop.preferences import elsewhere, same_shop
 
 _KEPT = 1 << 14  # pages whose actions are kept as they are read
 _BUY = f"click[{BUY.lower()}]"
-_BUTTONS = {f"click[{name.lower()}]" for name in (BACK, PREVIOUS, NEXT)}  # beside products
+_BUTTONS = {name.lower() for name in (BACK, PREVIOUS, NEXT)}  # beside products
+_PLAIN = " [SEP] "  # between the parts of a page that is no rich text
+_SIGN = re.compile(r"\[(clicked )?button_?\]")
 _LONG, _FIRST, _OTHERS = 20, 6, 10  # actions of a long list, of which these are kept: first, drawn
 
 
@@ -135,36 +138,36 @@ def shop_of(dataset: MinariDataset) -> Shop:
     return shop
 
 
-# ------------------------------------------------------------------------- as actions are read
+# --------------------------------------------------------------------------- as pages are read
 
 
 @lru_cache(_KEPT)
-def read_as(page: str, actions: tuple[str, ...], compat: bool = False) -> tuple[str, ...]:
-    """Actions as they are read: a product is its name and price, as its number says nothing.
+def read_as(
+    page: str, actions: tuple[str, ...], compat: bool = False
+) -> tuple[str, tuple[str, ...]]:
+    """A page and its actions as they are read: a product is its name and price, not its number.
 
-    The original shows the name alone, `compat`.
+    With these, its place, and a word on whether it was clicked before, the list on the page says
+    nothing more, and is left out. The original reads the list, and shows names alone: `compat`.
     """
     if _BUY in actions:  # what can be chosen of a product may look like anything
-        return actions
-    links = _links(page, compat)
-    return tuple(
-        f"click[item - {links[action[6:-1]]}]"
-        if action[6:-1] in links and action not in _BUTTONS
-        else action
-        for action in actions
-    )
-
-
-def _links(page: str, compat: bool) -> dict[str, str]:
-    """The products of a page of results: what is clicked, and what it is called."""
-    for sign in ("[button] ", " [button_]", "[clicked button] ", " [clicked button_]"):
-        page = page.replace(sign, "")
-    lines = [line.strip() for line in page.replace(" [SEP] ", "\n").split("\n")]
-    return {
-        link.lower(): name if compat else f"{name}, {price}"
-        for link, name, price in zip(lines, lines[1:], lines[2:], strict=False)
-        if price.startswith("$")
-    }
+        return page, actions
+    between = _PLAIN if page.startswith(f"Instruction:{_PLAIN}") else "\n"
+    lines, links = page.split(between), {action[6:-1] for action in actions} - _BUTTONS
+    told: dict[str, str] = {}
+    listed: set[int] = set()
+    for place, (link, name, price) in enumerate(zip(lines, lines[1:], lines[2:], strict=False)):
+        button = _SIGN.sub("", link).strip().lower()
+        if button in links and price.startswith("$"):
+            more = ", clicked" if link.startswith("[clicked") else ""
+            there = f"item {len(told) + 1} - {name.strip()}, {price.strip()}{more}"
+            told[button] = f"click[{f'item - {name.strip()}' if compat else there}]"
+            listed |= {place, place + 1, place + 2}
+    read = tuple(told.get(action[6:-1], action) for action in actions)
+    if compat:
+        return page, read
+    rest = [line for place, line in enumerate(lines) if place not in listed]
+    return between.join(rest), read
 
 
 def offered(infos: Any) -> list[tuple[str, ...]]:

@@ -51,7 +51,7 @@ class Chooser(Loop[Reader]):
     dropout: float = 0.0  # share of what the BERT leaves out in training
     acting: Literal["greedy", "sampled"] = "greedy"  # the best, or drawn from the softmax
     queries: str = RULE  # a goal's own words, those that are "learned", or a BART's name or folder
-    compat: bool = False  # read products by name alone, and learn from parts of long lists
+    compat: bool = False  # read lists and names as the original, and learn from parts of them
     learning_rate: float = 0.001  # of Adam
     batch_size: int = 32  # pages
     steps: int = 1500  # batches, at most
@@ -106,9 +106,9 @@ class Chooser(Loop[Reader]):
     def _read(self, asked: Sequence[_Page]) -> Iterator[NDArray[np.float32]]:
         network = self._learned()
         for first in range(0, len(asked), _TOGETHER):
-            pages, known = zip(*asked[first : first + _TOGETHER], strict=True)
-            read = [read_as(*page, self.compat) for page in zip(pages, known, strict=True)]
-            yield from (scores.numpy() for scores in network.scores(pages, read))
+            read = [read_as(*page, self.compat) for page in asked[first : first + _TOGETHER]]
+            pages, actions = zip(*read, strict=True)
+            yield from (scores.numpy() for scores in network.scores(pages, actions))
 
     @property
     def parameters(self) -> int:
@@ -186,8 +186,9 @@ class Chooser(Loop[Reader]):
 
     def scored(self, network: Reader, choices: Sequence[Choice]) -> list[torch.Tensor]:
         """What each action of each page is worth."""
-        pages = [choice.page for choice in choices]
-        return network.scores(pages, [self.seen(choice) for choice in choices])
+        read = [read_as(choice.page, choice.actions, self.compat) for choice in choices]
+        pages, actions = zip(*read, strict=True)
+        return network.scores(pages, actions)
 
     def looked(self, choices: Sequence[Choice]) -> list[torch.Tensor]:
         """The same of the network that learns, without learning, and some at a time."""
@@ -196,10 +197,6 @@ class Chooser(Loop[Reader]):
             for first in range(0, len(choices), _TOGETHER):
                 found += self.scored(self.networks[0], choices[first : first + _TOGETHER])
         return found
-
-    def seen(self, choice: Choice) -> tuple[str, ...]:
-        """The actions of a page as they are read."""
-        return read_as(choice.page, choice.actions, self.compat)
 
 
 def picked(scores: NDArray[np.float32], chance: float) -> int:

@@ -175,10 +175,10 @@ class PPO(RolledOut[Recommender], Learner):
 
 
 class Page(NamedTuple):
-    """A page as it was met in a roll-out."""
+    """A page as it was met in a roll-out, and as it is read."""
 
     text: str
-    actions: tuple[str, ...]  # what can be done there, as it is read
+    actions: tuple[str, ...]  # what can be done there
     done: int  # which of it was
 
 
@@ -222,9 +222,9 @@ class ShopPPO(RolledOut[Reader], Imitation):
     def choose(self, observations: Any, infos: Any) -> Chosen:
         """Draw what each shopper does; where there is but a search, it is written."""
         known = [actions or _NOTHING for actions in offered(infos)]
-        read = [read_as(page, actions, self.compat)
-                for page, actions in zip(observations, known, strict=True)]  # fmt: skip
-        scores, values = self.networks[POLICY]([*observations], read)
+        pages = [read_as(page, actions, self.compat)
+                 for page, actions in zip(observations, known, strict=True)]  # fmt: skip
+        scores, values = self.networks[POLICY](*zip(*pages, strict=True))
         logs = _side_by_side([some.log_softmax(0) for some in scores])
         drawn = torch.multinomial(logs.exp(), 1)
         done = np.empty(len(known), object)
@@ -241,7 +241,7 @@ class ShopPPO(RolledOut[Reader], Imitation):
             for text, actions, action in zip(texts, offered(infos), done, strict=True):
                 known = actions or _NOTHING
                 place = 0 if len(known) == 1 else known.index(action)
-                pages.append(Page(text, read_as(text, known, self.compat), place))
+                pages.append(Page(*read_as(text, known, self.compat), place))
         return partial(self.judged, pages, values_only)
 
     def judged(self, pages: Sequence[Page], values_only: bool, rows: torch.Tensor) -> Judged:

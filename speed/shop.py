@@ -100,7 +100,8 @@ def reading(folder: Path) -> None:
     )
     _, infos = envs.reset(seed=0)
     pages, infos = envs.step([query_of(goal) for goal in infos["goal"]])[0::4]
-    actions = [read_as(page, known) for page, known in zip(pages, offered(infos), strict=True)]
+    read = [read_as(page, known) for page, known in zip(pages, offered(infos), strict=True)]
+    pages, actions = zip(*read, strict=True)
     make_small_bert(texts_of(envs.shoppers.shopping.shop.catalogue.products), folder, steps=1)
     reader = make_reader(reader_plan(str(folder)))
     torch.set_num_threads(1)

