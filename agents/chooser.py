@@ -5,6 +5,7 @@ it, and a softmax over that is the policy.
 """
 
 import copy
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -58,6 +59,7 @@ class Chooser(Loop[Reader]):
     validate_every: int = 150  # batches
 
     shops: ClassVar[bool] = True
+    judged_by: ClassVar[str] = "likelihood"
     copies: ClassVar[int] = 1  # of the reader
 
     # ----------------------------------------------------------------------------- what it does
@@ -167,17 +169,21 @@ class Chooser(Loop[Reader]):
         return [make_reader(replace(plan, seed=self.seed)) for _ in range(self.copies)]
 
     def validated(self) -> dict[str, float]:
-        """How high what was done ranks among all that could be done."""
+        """How probable it is what was done, among all that could be done."""
         greater, equal, logs = [], [], []
         for choice, scores in zip(self._judged, self.looked(self._judged), strict=True):
             own = scores[choice.done]
             greater.append(int((scores > own).sum()))
             equal.append(int((scores == own).sum()))
             logs.append(float(scores.log_softmax(0)[choice.done]))
-        found = metrics(np.array(greater, np.int32), np.array(equal, np.int32), [1, 10])
-        return {name: float(found[name].mean()) for name in ("ndcg@10", "hr@1")} | {
-            "cross-entropy of validation": -float(np.mean(logs))
+        found = metrics(np.array(greater, np.int32), np.array(equal, np.int32), [1])
+        return {
+            "hr@1": float(found["hr@1"].mean()),
+            "cross-entropy of validation": -float(np.mean(logs)),
         }
+
+    def worth(self, found: dict[str, float]) -> float:
+        return math.exp(-found["cross-entropy of validation"])
 
     def take(self, training: Self, train: MinariDataset) -> None:
         self._keep_both(training.networks[0], training._queries)

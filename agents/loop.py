@@ -53,6 +53,7 @@ class Loop(Learned, Generic[Network]):
     seed: int = 0  # decides all draws
 
     from_zero: ClassVar[frozenset[str]] = frozenset({"patience"})
+    judged_by: ClassVar[str] = METRIC
 
     def fit(
         self,
@@ -116,9 +117,13 @@ class Loop(Learned, Generic[Network]):
         """Does training end, now that no validation gets better?"""
         return True
 
-    def better(self, ndcg: float) -> bool:
+    def worth(self, found: dict[str, float]) -> float:
+        """The number from 0 on, among those of a validation, by which weights are chosen."""
+        return found[self.judged_by]
+
+    def better(self, worth: float) -> bool:
         """Are these weights to be kept in place of the best ones so far?"""
-        return ndcg > self._reached
+        return worth > self._reached
 
     @property
     def planned(self) -> int:
@@ -278,8 +283,8 @@ class Loop(Learned, Generic[Network]):
         network = self.networks[0].eval()
         found = self.validated()
         network.train()
-        if self.better(found[METRIC]):
-            self._reached, self._waited = found[METRIC], 0
+        if self.better(self.worth(found)):
+            self._reached, self._waited = self.worth(found), 0
             state = self.chosen.state_dict()
             self._best = {name: tensor.cpu().clone() for name, tensor in state.items()}
         else:
@@ -294,7 +299,7 @@ class Loop(Learned, Generic[Network]):
         self._sums = {}
         self._run.record(self.at, {"seconds": round(self._seconds, 3)} | means | found)
         losses = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
-        best = f"; best {METRIC} {self._reached:.4f}" if self._best else ""
+        best = f"; best {self.judged_by} {self._reached:.4f}" if self._best else ""
         said = f"step {self.at:,} of {self.steps:,}: {losses}{best}"
         self._run.progress(self.at / self.steps, said)
 
