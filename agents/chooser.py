@@ -182,7 +182,7 @@ class Chooser(Loop[Reader]):
             "cross-entropy of validation": -float(np.mean(logs)),
         }
 
-    def worth(self, found: dict[str, float]) -> float:
+    def merit(self, found: dict[str, float]) -> float:
         return math.exp(-found["cross-entropy of validation"])
 
     def take(self, training: Self, train: MinariDataset) -> None:

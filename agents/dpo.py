@@ -242,9 +242,9 @@ class ShopDPO(Referred[Reader], Imitation):
                 "sessions that look at products."
             )
 
-    def better(self, worth: float) -> bool:
+    def better(self, merit: float) -> bool:
         """In the second phase, to do as others did is no aim: the last weights are kept."""
-        return self.warm or super().better(worth)
+        return self.warm or super().better(merit)
 
     def update(self) -> Terms:
         """Imitate; in the second phase, prefer the choices of a session."""

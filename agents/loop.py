@@ -117,13 +117,13 @@ class Loop(Learned, Generic[Network]):
         """Does training end, now that no validation gets better?"""
         return True
 
-    def worth(self, found: dict[str, float]) -> float:
+    def merit(self, found: dict[str, float]) -> float:
         """The number from 0 on, among those of a validation, by which weights are chosen."""
         return found[self.judged_by]
 
-    def better(self, worth: float) -> bool:
+    def better(self, merit: float) -> bool:
         """Are these weights to be kept in place of the best ones so far?"""
-        return worth > self._reached
+        return merit > self._reached
 
     @property
     def planned(self) -> int:
@@ -283,8 +283,8 @@ class Loop(Learned, Generic[Network]):
         network = self.networks[0].eval()
         found = self.validated()
         network.train()
-        if self.better(self.worth(found)):
-            self._reached, self._waited = self.worth(found), 0
+        if self.better(self.merit(found)):
+            self._reached, self._waited = self.merit(found), 0
             state = self.chosen.state_dict()
             self._best = {name: tensor.cpu().clone() for name, tensor in state.items()}
         else:

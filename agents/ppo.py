@@ -214,9 +214,9 @@ class ShopPPO(RolledOut[Reader], Imitation):
                 f"'{self._env.spec.kwargs['split']}': make one with split='train'."
             )
 
-    def better(self, worth: float) -> bool:
+    def better(self, merit: float) -> bool:
         """In the second phase, to do as others did is no aim: the last weights are kept."""
-        return self.warm or super().better(worth)
+        return self.warm or super().better(merit)
 
     @torch.no_grad()
     def choose(self, observations: Any, infos: Any) -> Chosen:
