@@ -32,6 +32,7 @@ class Imitation(Chooser):
     @property
     def phase(self) -> dict[str, Any] | None:
         known = {option.name: getattr(self, option.name) for option in fields(Imitation)}
+        del known["acting"]  # however it acts, it learns the same
         return known | {"steps": self.planned, "patience": 0}
 
     def update(self) -> Terms:

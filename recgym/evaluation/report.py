@@ -36,6 +36,7 @@ from recgym.evaluation.closed_loop import USERS, recommended, simulated, simulat
 from recgym.evaluation.intervals import LISTED, interval
 from recgym.evaluation.predictions import Predictions
 from recgym.evaluation.scoring import (
+    acted,
     measured,
     otherwise,
     predicted,
@@ -246,6 +247,7 @@ def _result(
         "parameters": None if parameters is None else int(parameters),
     } | _latency(learner, task)
     metrics = measured(task, predictions)
+    told = acted(learner, metrics) | told
     files = predictions.write(folder)
     result = {"seed": seed, "metrics": metrics, "costs": costs, "predictions": files}
     write_json(

@@ -1,7 +1,7 @@
 """From an agent to its predictions, and from predictions to metrics, as anyone can again."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,14 @@ def otherwise(agent: Any, task: Task, users: int, progress: Progress) -> dict[st
         return {}
     other = copy.copy(agent)
     (other.acting,) = ACTING - {agent.acting}
-    found = measured(task, predicted(other, task, users, progress))["shop"]
-    return {f"{name} ({other.acting})": found[name] for name in ("score", "success")}
+    return acted(other, measured(task, predicted(other, task, users, progress)))
+
+
+def acted(agent: Any, metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What an agent reached in a shop, by how it acts; nothing of others."""
+    if "shop" not in metrics or getattr(agent, "acting", None) not in ACTING:
+        return {}
+    return {f"{name} ({agent.acting})": metrics["shop"][name] for name in ("score", "success")}
 
 
 def _ranking(agent: Any, task: Task, progress: Callable[[float], None]) -> Ranked:
