@@ -90,7 +90,7 @@ class Chooser(Loop[Reader]):
 
     def scores(self, observations: Any, infos: Any) -> list[NDArray[np.float32]]:
         """What each of the actions is worth that `infos` offers to each shopper."""
-        return self._scored([*observations], offered(infos))
+        return [scores.copy() for scores in self._scored([*observations], offered(infos))]
 
     def _scored(
         self, pages: Sequence[str], known: Sequence[tuple[str, ...]]
