@@ -28,11 +28,11 @@ from recgym.agents.wordpieces import (
     trained_vocabulary,
     with_signs,
 )
-from recgym.errors import InvalidArgument, MissingExtra, printable
+from recgym.errors import InvalidArgument, printable
 from recgym.home import home, locked, whole_folder
 from recgym.log import sha256_of_json
 from recgym.networks import drawing_from
-from recgym.simulator.language import quietly
+from recgym.published import quietly, read_published, transformers_for
 
 SMALL = "recgym-bert-small"
 WIDTH, LAYERS, HEADS = 64, 2, 4
@@ -47,7 +47,7 @@ _CHANGING = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")  #
 
 def settings_of(model: str, made: str) -> tuple[dict[str, Any], str]:
     """The settings of a BERT, and its vocabulary with the signs."""
-    transformers = transformers_library()
+    transformers = transformers_for("A reader of pages")
 
     def read(place: str, **safely: Any) -> tuple[Any, Any]:
         config = transformers.AutoConfig.from_pretrained(place, **safely)
@@ -68,7 +68,7 @@ def settings_of(model: str, made: str) -> tuple[dict[str, Any], str]:
 
 def weights_of(model: str, made: str) -> dict[str, torch.Tensor]:
     """What a BERT has learned."""
-    transformers = transformers_library()
+    transformers = transformers_for("A reader of pages")
 
     def read(place: str, **safely: Any) -> tuple[Any, Any]:
         found, told = transformers.BertModel.from_pretrained(
@@ -86,20 +86,7 @@ def weights_of(model: str, made: str) -> dict[str, torch.Tensor]:
 def _loaded(model: str, made: str, read: Callable[..., Any]) -> Any:
     """What is read of a model, or one sentence on why it cannot be."""
     place = str(small_folder(made)) if model == SMALL else model
-    return safely_read(place, read, lambda why: _no_bert(model, made, why))
-
-
-def safely_read(
-    place: str, read: Callable[..., Any], refused: Callable[[str], InvalidArgument]
-) -> Any:
-    """What is read of a model in a folder or of a name, without running code of it."""
-    from safetensors import SafetensorError
-
-    try:
-        with quietly():
-            return read(place, trust_remote_code=False, local_files_only=Path(place).is_dir())
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as why:
-        raise refused(str(why).strip().partition("\n")[0]) from None
+    return read_published(place, read, lambda why: _no_bert(model, made, why))
 
 
 def _no_bert(model: str, made: str, why: str) -> InvalidArgument:
@@ -263,12 +250,3 @@ def hidden(
     shown = np.where(learned & (how >= MASKED) & (how < DRAWN), others, shown)
     wanted = np.where(learned, tokens, _NONE)
     return torch.as_tensor(shown), torch.as_tensor(wanted), torch.as_tensor(places)
-
-
-def transformers_library() -> Any:
-    """Transformers, which has no types that hold."""
-    try:
-        import transformers
-    except ImportError:
-        raise MissingExtra("A reader of pages", "llm") from None
-    return transformers

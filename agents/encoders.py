@@ -10,11 +10,11 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional
 
 from recgym.errors import InvalidArgument, UnknownName, printable
+from recgym.published import read_published, transformers_for
 
 EncoderName = Literal[
     "gru4rec",
@@ -273,24 +273,23 @@ class GPT2(Encoder):
 
         Its table of words is left out, and the places that no history reaches.
         """
-        try:
-            from transformers import GPT2Model
-        except ImportError:
-            raise InvalidArgument(
-                "Published weights are read by Transformers, which is not installed: pip install "
-                "'recgym[llm]', or take init='random'."
-            ) from None
-        try:
-            read: Any = GPT2Model.from_pretrained  # its types know of no report
-            published, found = read(name, use_safetensors=True, output_loading_info=True)
-            if found["missing_keys"]:  # they were drawn
-                raise ValueError(f"it has no {min(found['missing_keys'])}")
-        except (OSError, RuntimeError, SafetensorError, ValueError) as why:
-            reason = printable(str(why).strip().partition("\n")[0])
-            raise InvalidArgument(
-                f"The weights of '{printable(name)}' cannot be loaded ({reason}): give the folder "
-                "of a GPT-2 in safetensors, or init='random'."
-            ) from None
+        transformers = transformers_for("init, unless it is 'random',")
+
+        def read(place: str, **safely: Any) -> Any:
+            published, told = transformers.GPT2Model.from_pretrained(
+                place, use_safetensors=True, output_loading_info=True, **safely
+            )
+            if told["missing_keys"]:  # they were drawn
+                raise ValueError(f"it has no {min(told['missing_keys'])}")
+            return published
+
+        def refused(why: str) -> InvalidArgument:
+            return InvalidArgument(
+                f"The weights of '{printable(name)}' cannot be loaded ({printable(why)}): give the "
+                "folder of a GPT-2 in safetensors, or init='random'."
+            )
+
+        published = read_published(name, read, refused)
         weights = {
             part.replace(".c_", "_"): values.T if part.endswith(_TRANSPOSED) else values
             for part, values in published.state_dict().items()

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from recgym.agents.bert import safely_read, transformers_library
 from recgym.agents.choices import Session, query_of
 from recgym.agents.wordpieces import PRODUCTS, Product, prepared
 from recgym.errors import InvalidArgument, printable
+from recgym.published import quietly, read_published, transformers_for
 from recgym.shop.goals import without_price
 from recgym.shop.pages import LONGEST
-from recgym.simulator.language import quietly, sha256_of
+from recgym.simulator.language import sha256_of
 
 RULE, LEARNED = "rule", "learned"
 _KEPT = 1 << 14  # goals whose queries are kept
@@ -207,7 +207,7 @@ class Modelled(_Written):
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """The model and its tokenizer: safetensors only."""
-        transformers = transformers_library()
+        transformers = transformers_for("A writer of queries")
 
         def read(place: str, **safely: Any) -> tuple[Any, Any]:
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, **safely)
@@ -225,7 +225,7 @@ class Modelled(_Written):
                 "Hugging Face hub, or a folder with config.json, a tokenizer and safetensors."
             )
 
-        found: tuple[Any, Any] = safely_read(self.name, read, refused)
+        found: tuple[Any, Any] = read_published(self.name, read, refused)
         if "_sha256" in vars(self) and sha256_of(*found) != self._sha256:
             raise InvalidArgument(
                 f"'{printable(self.name)}' is another model than the one that wrote the queries "

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from recgym.agents.bert import SMALL, kept_small, settings_of, transformers_library, weights_of
+from recgym.agents.bert import SMALL, kept_small, settings_of, weights_of
 from recgym.agents.wordpieces import Words
 from recgym.errors import InvalidArgument, printable
 from recgym.networks import drawing_from
+from recgym.published import transformers_for
 
 Pages = Sequence[str]
 Actions = Sequence[Sequence[str]]  # of each page, however many
@@ -111,7 +112,7 @@ class Reader(nn.Module):
     def __init__(self, plan: ReaderPlan) -> None:
         """Make the networks, whose weights are drawn."""
         super().__init__()
-        parts = transformers_library()
+        parts = transformers_for("A reader of pages")
         self.plan, self.words = plan, Words(plan.vocabulary)
         shares = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         told = {**plan.config, **dict.fromkeys(shares, plan.dropout)}

@@ -77,6 +77,7 @@ ALLOWED = {
         "recgym.sb3",
     },
     "recgym.networks": {"recgym.agent"},
+    "recgym.published": set(),
     "recgym.d3rl": {"recgym.networks"},
     "recgym.sb3": {"recgym.agent", "recgym.envs.batch", "recgym.networks"},
     "recgym.agent": set(),
@@ -137,7 +138,7 @@ ALLOWED = {
     "recgym.simulator": {
         "recgym", "recgym.agent", "recgym.checkpoint", "recgym.envs.draws",
         "recgym.evaluation.intervals", "recgym.home", "recgym.log", "recgym.minari_format",
-        "recgym.networks",
+        "recgym.networks", "recgym.published",
         *(f"recgym.simulator.{part}" for part in (
             "asked", "cache", "calibration", "catalogue", "feedback", "fit", "language", "measures",
             "moments", "prompts", "rivals", "small", "store", "tokens", "truth",
@@ -224,7 +225,7 @@ ALLOWED = {
         )),
         "recgym.shop", "recgym.shop.goals", "recgym.shop.pages", "recgym.shop.preferences",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
-        "recgym.networks", "recgym.runs", "recgym.sb3",
+        "recgym.networks", "recgym.published", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it
         *(f"recgym.agents.{shared}" for shared in (
             "batches", "bert", "chooser", "choices", "encoders", "heads", "learner", "loop",

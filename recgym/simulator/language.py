@@ -5,8 +5,7 @@ table beside that of the words. So prompts are rows of whole numbers, whatever i
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recgym.errors import Diverged, InvalidArgument, MissingExtra, OutOfRoom, printable
+from recgym.errors import Diverged, InvalidArgument, OutOfRoom, printable
 from recgym.networks import drawing_from
+from recgym.published import read_published, transformers_for
 from recgym.simulator.asked import Precision
 
 Prompt = Sequence[int]  # tokens of words and of items
@@ -38,27 +38,23 @@ class Language:
     @classmethod
     def load(cls, name: str, device: str = "cpu", precision: Precision = "float32") -> "Language":
         """A model by its name on the Hugging Face hub, or from a folder: safetensors only."""
-        try:
-            from safetensors import SafetensorError
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-        except ImportError:
-            raise MissingExtra("A language model", "llm") from None
+        transformers = transformers_for("A language model")
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        read: Any = AutoModelForCausalLM.from_pretrained  # its types know of no report
-        safely = {"trust_remote_code": False}
-        try:
-            with quietly():
-                tokenizer = AutoTokenizer.from_pretrained(name, **safely)
-                model, told = read(
-                    name, dtype=kind, use_safetensors=True, output_loading_info=True, **safely
-                )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as why:
-            reason = printable(str(why).strip().partition("\n")[0])
-            raise InvalidArgument(
-                f"No causal language model can be loaded from '{printable(name)}' ({reason}): give "
-                "its name on the Hugging Face hub, or a folder with config.json, a tokenizer and "
-                "safetensors."
-            ) from None
+
+        def read(place: str, **safely: Any) -> tuple[Any, Any, Any]:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, **safely)
+            return tokenizer, *transformers.AutoModelForCausalLM.from_pretrained(
+                place, dtype=kind, use_safetensors=True, output_loading_info=True, **safely
+            )
+
+        def refused(why: str) -> InvalidArgument:
+            return InvalidArgument(
+                f"No causal language model can be loaded from '{printable(name)}' "
+                f"({printable(why)}): give its name on the Hugging Face hub, or a folder with "
+                "config.json, a tokenizer and safetensors."
+            )
+
+        tokenizer, model, told = read_published(name, read, refused)
         if missing := sorted(told["missing_keys"]):
             raise InvalidArgument(
                 f"'{printable(name)}' lacks weights of a causal language model, {missing[0]} among "
@@ -248,20 +244,3 @@ def lacks_memory(problem: BaseException) -> bool:
     """Whether an error says that memory does not suffice; on a CPU, Torch has no class for it."""
     kinds = (torch.OutOfMemoryError, MemoryError)
     return isinstance(problem, kinds) or "can't allocate memory" in str(problem)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Let Transformers load and save without progress bars and warnings: errors say enough."""
-    from transformers.utils import logging as untyped
-
-    logging: Any = untyped
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

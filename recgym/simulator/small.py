@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from recgym.errors import InvalidArgument
 from recgym.networks import drawing_from
-from recgym.simulator.language import quietly
+from recgym.published import quietly
 from recgym.simulator.prompts import ASKING, POSITIONS, Domain, sentence_of
 
 WORDS, WIDTH, LAYERS, HEADS = 2_000, 64, 2, 4

@@ -21,7 +21,8 @@ from transformers import (
 from transformers.utils import logging
 
 from recgym.errors import Diverged, InvalidArgument, OutOfRoom
-from recgym.simulator.language import Language, lacks_memory, quietly
+from recgym.published import quietly
+from recgym.simulator.language import Language, lacks_memory
 from recgym.simulator.prompts import DOMAINS, Prompts
 
 from ..sentences import said

@@ -14,10 +14,10 @@ import torch
 from recgym import checkpoint
 from recgym.errors import Busy, Diverged, InvalidArgument, RecGymError, UnknownName
 from recgym.home import home, locked
+from recgym.published import quietly
 from recgym.rollouts import collect
 from recgym.simulator import store
 from recgym.simulator.asked import Asked, Fit, Tokenization
-from recgym.simulator.language import quietly
 from recgym.simulator.moments import Moments
 from recgym.simulator.store import WHOLE, Simulator, fit_simulator, simulators, users_of
 
