@@ -83,7 +83,7 @@ def load_agent(name: str) -> type[Any]:
             raise MissingExtra(f"The agent '{name}'", extra) from None
         raise InvalidArgument(
             f"The agent '{printable(name)}' cannot be loaded ({problem}). Name it as "
-            "package.module:Class, and have its packages installed."
+            "package.module:Class, where Python finds it: installed, or in a folder of PYTHONPATH."
         ) from None
     if not isinstance(found, type) or not callable(getattr(found, "act", None)):
         raise InvalidArgument(

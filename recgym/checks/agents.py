@@ -45,6 +45,7 @@ _LITTLE = {  # is enough
 }
 _SLIPS = (AttributeError, IndexError, KeyError, NameError, TypeError, UnboundLocalError)
 _PICKLES = {".d3", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
+_OF_SHOPS = ("goal", "page", "actions")  # infos that no other environment has
 _ALONE = 7  # users who are asked for alone
 _ROUNDING = 1e-5  # of the greatest score of a user
 
@@ -190,6 +191,11 @@ def _options_of_nobody_are_refused(trial: Trial) -> None:
 def _nothing_is_recommended_before_it_has_learned(trial: Trial) -> None:
     """As long as it has learned nothing, act raises an error in words."""
     if found := _unrefused(trial.new().act, trial.rows.copy(), {}):
+        if found.endswith(tuple(f"KeyError ('{info}')" for info in _OF_SHOPS)):
+            raise CheckFailed(
+                f"{trial.name}.act {found}, which is among the infos of shops alone: where it is "
+                "for shops, say shops = True in its class."
+            )
         raise CheckFailed(
             f"Before it had learned, {trial.name}.act {found}: raise an error that says to call "
             "fit(train) or load(folder)."

@@ -127,7 +127,9 @@ def test_a_dataset_of_a_shop_is_asked_about_whatever_an_agent_says():
     assert check_agent(Silent, data) == check_agent(Silent, data.id)
     found = check_agent(Toy().fit(data), data)
     assert set(found) < set(check_agent(Toy)) and len(found) == 13
-    assert "raised KeyError ('actions')" in problem_of(Silent)  # which is asked for items
+    asked_for_items = problem_of(Silent)
+    assert "raised KeyError ('actions')" in asked_for_items
+    assert asked_for_items.endswith("for shops, say shops = True in its class.")
 
 
 def test_no_dataset_is_left_behind():
