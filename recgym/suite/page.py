@@ -1,7 +1,7 @@
 """The results of a suite in a page: tables, and sentences."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from recgym import pages
@@ -9,6 +9,9 @@ from recgym.pages import DIGITS, NAMES, SURE, markdown, spread
 from recgym.suite.picture import shown_on, varied
 
 Verdict = Literal["won", "lost", "no difference", "not run"]
+RANKING = {
+    f"{metric.lower()}@{k}": f"{metric}@{k}" for k in (5, 10, 20) for metric in ("HR", "NDCG")
+}
 _SAID: dict[Verdict, tuple[str, str]] = {  # of one that it is held against, and of several
     "won": ("better", "better than each"),
     "lost": ("worse", "worse than one or more"),
@@ -28,67 +31,100 @@ def picture_of(results: Mapping[str, Any], sweep: str) -> str:
 
 
 def _block(results: Mapping[str, Any]) -> str:
-    metrics: dict[str, str] = results["benchmarks"]
+    """What was asked for and how it is answered; what it rests on is folded away."""
+    rows, metrics = results["rows"], _run_on(results)
     parts = [
         f"The grid of `{results['suite']}`, run by `recgym run --suite`: the primary metric, its "
         "mean over seeds and where 95% of resamples of users and seeds lie."
     ]
+    if missing := [f"`{name}`" for name in results["benchmarks"] if name not in metrics]:
+        parts.append(f"Not run: all rows on {_and(missing)}.")
     parts += [_table(results, metric) for metric in dict.fromkeys(metrics.values())]
+    by_pair: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for one in results["comparisons"]:
+        if one["benchmark"] in metrics:
+            pair = one["row"], one["group"], one["against"]
+            by_pair.setdefault(pair, {})[one["benchmark"]] = one
+    said = "\n".join(_sentences(by_pair, list(metrics)))
+    answers = _answers(results, metrics)
+    parts.append(answers or said)
     for name in results["sweeps"]:
         if on := shown_on(results, name):
             sweep = results["sweeps"][name]
             points, options = sweep["points"], [f"`{option}`" for option in varied(sweep)]
-            run = sum(results["rows"][one].get(point) is not None for one in on for point in points)
+            run = sum(rows[one].get(point) is not None for one in on for point in points)
             parts.append(
                 f"![`{name}`: {_and(options)}]({picture_of(results, name)})\n\n"
                 f"`{name}`: {run} of {len(on) * len(points)} points were run; intervals are of "
                 "users, as most have one seed."
             )
-    if told := _trained(results):
-        parts.append(told)
-    if not results["comparisons"]:
-        return "\n\n".join(parts)
-    by_pair: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for one in results["comparisons"]:
-        pair = one["row"], one["group"], one["against"]
-        by_pair.setdefault(pair, {})[one["benchmark"]] = one
-    cells = [[f"`{row}`", f"`{other}`", *(_compared(of.get(one), DIGITS[metrics[one]])
-                                          for one in metrics)]
-             for (row, _, other), of in by_pair.items()]  # fmt: skip
-    parts += [
-        "Paired differences on the same test users: won or lost where p is below "
-        f"{SURE:g} after Holm's adjustment for all comparisons of a benchmark. ▲ and ▼ mark what "
-        "may be claimed, with five seeds or more of both; all else is a finding of these seeds.",
-        markdown([["row", "against", *metrics], *cells]),
-        "\n".join(_sentences(by_pair, list(metrics))),
-        *_answers(results),
-    ]
-    return "\n\n".join(parts)
+    if by_pair:
+        cells = [[f"`{row}`", f"`{other}`", *(_compared(of.get(one), DIGITS[metrics[one]])
+                                              for one in metrics)]
+                 for (row, _, other), of in by_pair.items()]  # fmt: skip
+        differences = (
+            "Won or lost where p is below "
+            f"{SURE:g} after Holm's adjustment for all comparisons of a benchmark. ▲ and ▼ mark "
+            "what may be claimed, with five seeds or more of both; all else is a finding of these "
+            f"seeds.\n\n{markdown([['row', 'against', *metrics], *cells])}"
+        )
+        folded = f"{differences}\n\n{said}" if answers else differences
+        parts.append(_folded("Paired differences on the same test users", folded))
+    for name in metrics:
+        if told := _ranked(results, name):
+            parts.append(_folded(f"All metrics on {name}, means over seeds", told))
+    if told := _trained(results, metrics):
+        parts.append(_folded("What was logged at the end of each training, mean over seeds", told))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _run_on(results: Mapping[str, Any]) -> dict[str, str]:
+    """The benchmarks on which anything was run, and their metrics."""
+    return {name: metric for name, metric in results["benchmarks"].items()
+            if any(results["rows"][name].values())}  # fmt: skip
+
+
+def _folded(heading: str, text: str) -> str:
+    """What is shown to those who open it."""
+    return f"<details><summary>{heading}</summary>\n\n{text}\n\n</details>"
 
 
 def _table(results: Mapping[str, Any], metric: str) -> str:
     """What rows reached on all benchmarks with the same metric; points of sweeps are drawn."""
-    cells = {one: results["rows"][one] for one, of in results["benchmarks"].items() if of == metric}
-    drawn = {point for sweep in results["sweeps"].values() for point in sweep["points"]}
+    cells = {one: results["rows"][one] for one, of in _run_on(results).items() if of == metric}
+    drawn = _points(results)
     names = dict.fromkeys(row for of in cells.values() for row in of if row not in drawn)
     rows = [[f"`{row}`", *(_reached(of[row], DIGITS[metric]) if row in of else ""
                            for of in cells.values())] for row in names]  # fmt: skip
     return markdown([["row", *(f"{one} ({NAMES[metric]})" for one in cells)], *rows])
 
 
-def _trained(results: Mapping[str, Any]) -> str:
+def _points(results: Mapping[str, Any]) -> set[str]:
+    """Rows that are drawn."""
+    return {point for sweep in results["sweeps"].values() for point in sweep["points"]}
+
+
+def _ranked(results: Mapping[str, Any], benchmark: str) -> str:
+    """Every metric of what ranks, where rank is what counts."""
+    drawn = _points(results)
+    cells = {row: cell["ranking"] for row, cell in results["rows"][benchmark].items()
+             if cell and cell.get("ranking") and row not in drawn}  # fmt: skip
+    if results["benchmarks"][benchmark] not in RANKING or not cells:
+        return ""
+    rows = [[f"`{row}`", *(f"{of[name]:.3f}" for name in RANKING)] for row, of in cells.items()]
+    return markdown([["row", *RANKING.values()], *rows])
+
+
+def _trained(results: Mapping[str, Any], benchmarks: Iterable[str]) -> str:
     """What was logged at the end, of rows that log it."""
     shows = results["shows"]
     rows = [
         [f"`{row}`", one, *(f"{cell['training'].get(name, math.nan):.3f}" for name in shows)]
-        for one, cells in results["rows"].items()
-        for row, cell in cells.items()
+        for one in benchmarks
+        for row, cell in results["rows"][one].items()
         if cell and any(name in cell["training"] for name in shows)
     ]
-    if not rows:
-        return ""
-    told = "Logged at the end of each training, mean over seeds:"
-    return f"{told}\n\n{markdown([['row', 'benchmark', *shows], *sorted(rows)])}"
+    return markdown([["row", "benchmark", *shows], *sorted(rows)]) if rows else ""
 
 
 def _reached(cell: dict[str, Any] | None, digits: int) -> str:
@@ -142,9 +178,9 @@ def _sentences(
         yield f"- `{row}` against {group} ({against}): {'; '.join(said)}."
 
 
-def _answers(results: Mapping[str, Any]) -> Iterator[str]:
+def _answers(results: Mapping[str, Any], metrics: Mapping[str, str]) -> str:
     """What is claimed of rows, answered on each benchmark; nothing where nothing is claimed."""
-    metrics, answers = results["benchmarks"], []
+    answers = []
     for claim in results.get("claims", []):
         found = {one["benchmark"]: one for one in results["comparisons"]
                  if (one["row"], one["against"]) == (claim["row"], claim["above"])}  # fmt: skip
@@ -152,12 +188,13 @@ def _answers(results: Mapping[str, Any]) -> Iterator[str]:
             claim["says"], f"`{claim['row']}` above `{claim['above']}`",
             *(_answered(found.get(name), DIGITS[metrics[name]]) for name in metrics),
         ])  # fmt: skip
-    if answers:
-        yield (
-            "What is claimed: *yes* or *no* where one of the two is better beyond chance, *not "
-            "here* where these data do not tell them apart."
-        )
-        yield markdown([["claim", "rows", *metrics], *answers])
+    if not answers:
+        return ""
+    return (
+        "What is claimed: *yes* or *no* where one of the two is better beyond chance, *not here* "
+        "where these data do not tell them apart.\n\n"
+        f"{markdown([['claim', 'rows', *metrics], *answers])}"
+    )
 
 
 def _answered(one: Mapping[str, Any] | None, digits: int) -> str:

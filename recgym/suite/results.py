@@ -120,14 +120,14 @@ def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]
     training = [read_json(file).get("training", {}) for file in files]
     shown = [name for name in shows if all(name in one for one in training)]
     primary = primary_interval(reached.task, reached.runs, results)
-    ranked = [one["metrics"].get("ranking", {"main": {"all": {}}}) for one in results]
-    ndcg = [one["main"]["all"].get("ndcg@10") for one in ranked]
+    nothing: dict[str, Any] = {"main": {"all": {}}}
+    ranking = [one["metrics"].get("ranking", nothing)["main"]["all"] for one in results]
     return {
         "options": step.options,
         "head": {**options_of(load_agent(step.agent)), **(step.options or {})}.get("head"),
         "seeds": [one["seed"] for one in results],
         "mean": primary["mean"], "low": primary["low"], "high": primary["high"],
-        "ndcg@10": None if None in ndcg else float(np.mean(ndcg)),
+        "ranking": {name: float(np.mean([one[name] for one in ranking])) for name in ranking[0]},
         "training_seconds": float(np.mean([one["costs"]["training_seconds"] for one in results])),
         "training": {name: float(np.mean([one[name] for one in training])) for name in shown},
     }  # fmt: skip

@@ -24,22 +24,24 @@ def difference(benchmark, mean, adjusted, claim=False):
 
 
 def test_sentences_say_where_a_row_is_better_and_where_not():
-    benchmarks = dict.fromkeys(["one", "two", "three", "four", "five"], "ndcg@10")
+    benchmarks = dict.fromkeys(["one", "two", "three", "four", "five", "six"], "ndcg@10")
     results = {
         "schema": 1, "suite": "grid.toml", "benchmarks": benchmarks,
-        "rows": {name: {"a": None, "b": None} for name in benchmarks},
+        "rows": {name: {"a": swept(0.5)[0], "b": None} for name in benchmarks}
+        | {"five": {"a": None, "b": None}},
         "comparisons": [
             difference("one", 0.5, 0.01, True), difference("two", 0.5, 0.04),
             difference("three", -0.5, 0.01, True), difference("four", 0.5, 0.06, True),
-            difference("five", None, None),
+            difference("six", None, None), difference("five", None, None),
         ],
-        "sweeps": {}, "shows": [],
+        "sweeps": {}, "shows": [], "claims": [],
     }  # fmt: skip
     text = filled(EMPTY, results)
     assert (
         "- `a` against its twin (`b`): better on one ▲ and two; worse on three ▼; no difference "
-        "on four; not run on five.\n" in text
+        "on four; not run on six.\n" in text
     )
+    assert "\nNot run: all rows on `five`.\n" in text and "| five" not in text
     assert (
         "| `a` | `b` | won +0.500 (+0.400 to +0.600) ▲ | won +0.500 (+0.400 to +0.600) | "
         "lost -0.500 (-0.600 to -0.400) ▼ | no difference +0.500 (+0.400 to +0.600) | not run |"
@@ -65,7 +67,9 @@ def test_the_page_of_agents_is_what_its_results_say():
 
 
 def swept(mean, **options):
-    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "seeds": [0]}, options
+    return {
+        "mean": mean, "low": mean - 0.1, "high": mean + 0.1, "seeds": [0], "training": {},
+    }, options  # fmt: skip
 
 
 def test_points_of_a_sweep_are_drawn_and_in_no_table(tmp_path):
@@ -76,7 +80,7 @@ def test_points_of_a_sweep_are_drawn_and_in_no_table(tmp_path):
     results = {
         "schema": 1, "suite": "grid.toml", "comparisons": [], "shows": [],
         "benchmarks": {"one": "ndcg@10", "two": "return", "three": "return"},
-        "rows": {"one": cells, "two": {"base": None}, "three": dict.fromkeys(cells)},
+        "rows": {"one": cells, "two": {"base": swept(2.0)[0]}, "three": dict.fromkeys(cells)},
         "sweeps": {"s": {"beside": ["base"],
                          "points": {name: options for name, (_, options) in points.items()}}},
     }  # fmt: skip
@@ -86,11 +90,31 @@ def test_points_of_a_sweep_are_drawn_and_in_no_table(tmp_path):
     assert "`s`: 5 of 6 points were run" in text
     assert "s-beta" not in text
     tables = [line for line in text.splitlines() if line.startswith("| row")]
-    assert tables == ["| row | one (NDCG@10) |", "| row | two (return) | three (return) |"]
-    assert "| `base` | not run | not run |" in text
+    assert tables == ["| row | one (NDCG@10) |", "| row | two (return) |"]
+    assert "| `base` | 2.00 (1.90 to 2.10), 1 seed |" in text
     assert draw_sweep(results, "s", tmp_path / "s.svg").stat().st_size > 5000
     drawn = (tmp_path / "s.svg").read_text()
     assert all(f"<!-- {words} -->" in drawn for words in ("one", "NDCG@10", "beta", "base", "m"))
+
+
+def test_what_answers_rest_on_is_folded_away():
+    ranking = {f"{metric}@{k}": k / 100 for k in (5, 10, 20) for metric in ("hr", "ndcg", "mrr")}
+    a, b = (swept(mean)[0] | {"ranking": ranking, "training": {"weight": 0.9}}
+            for mean in (0.5, 0.3))  # fmt: skip
+    results = {
+        "schema": 1, "suite": "grid.toml", "benchmarks": {"one": "ndcg@10", "two": "return"},
+        "rows": {"one": {"a": a, "b": b}, "two": {"a": a}},
+        "comparisons": [difference("one", 0.2, 0.01)], "sweeps": {}, "shows": ["weight"],
+        "claims": [{"says": "a is better", "row": "a", "above": "b"}],
+    }  # fmt: skip
+    seen, *folded = filled(EMPTY, results).split("<details>")
+    assert "| a is better | `a` above `b` | yes: +0.200 (+0.100 to +0.300) |  |" in seen
+    assert "- `a` against" not in seen
+    differences, metrics, logged = folded
+    assert "- `a` against its twin (`b`): better on one.\n" in differences
+    assert "| row | HR@5 | NDCG@5 | HR@10 | NDCG@10 | HR@20 | NDCG@20 |" in metrics
+    assert "| `b` | 0.050 | 0.050 | 0.100 | 0.100 | 0.200 | 0.200 |" in metrics
+    assert "| `b` | one | 0.900 |" in logged
 
 
 def test_rows_are_drawn_from_the_best_on_beside_what_the_scale_stands_for(tmp_path):

@@ -40,7 +40,7 @@ def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsy
     assert cells["never"] is None and cells["guess"]["seeds"] == [0, 1, 2]
     assert cells["guess"]["options"] == {"noise": 0.01}
     assert cells["guess"]["low"] <= cells["guess"]["mean"] <= cells["guess"]["high"]
-    assert cells["guess"]["mean"] == pytest.approx(cells["guess"]["ndcg@10"])
+    assert cells["guess"]["mean"] == pytest.approx(cells["guess"]["ranking"]["ndcg@10"])
     first, again, never, agent = content["comparisons"]
     assert first["mean"] == pytest.approx(cells["guess"]["mean"] - cells["turned"]["mean"])
     assert first["low"] > 0 and first["adjusted"] == 2 * first["p"] and not first["claim"]
