@@ -85,8 +85,13 @@ def interval(outcomes: Outcomes, seed: int = 0, level: float = 0.95) -> Interval
     return Interval(outcomes.mean, *_bounds(means, level))
 
 
-def paired(first: Outcomes, second: Outcomes, seed: int = 0) -> Difference:
+def paired(
+    first: Outcomes, second: Outcomes, seed: int = 0, same_seeds: bool = False
+) -> Difference:
     """How much better the first agent is: both meet the same resampled users, each its own seeds.
+
+    With `same_seeds`, rows of both are pairs and are drawn together: for agents that, seed by seed,
+    have something in common, such as the policy with which they begin.
 
     Where b resamples reach zero or pass it, p is 2 (b + 1) / (RESAMPLES + 1): never below 0.001
     with 2000 of them. With few seeds it is too small, as intervals are too narrow.
@@ -97,11 +102,19 @@ def paired(first: Outcomes, second: Outcomes, seed: int = 0) -> Difference:
             f"{first.counts.sum()}, and {len(second.counts)} with {second.counts.sum()}. "
             "Score both on the same."
         )
+    if same_seeds and first.sums.shape != second.sums.shape:
+        raise InvalidArgument(
+            f"Seeds are paired, and there are {len(first.sums)} and {len(second.sums)}: give the "
+            "same ones of both."
+        )
     if first.mean < second.mean:  # one order of the two draws, so that both orders agree exactly
-        turned = paired(second, first, seed)
+        turned = paired(second, first, seed, same_seeds)
         return Difference(-turned.mean, -turned.high, -turned.low, turned.p)
-    of_first, of_second = _resample(seed, first, second)
-    differences = of_first - of_second
+    if same_seeds:
+        (differences,) = _resample(seed, Outcomes(first.sums - second.sums, first.counts))
+    else:
+        of_first, of_second = _resample(seed, first, second)
+        differences = of_first - of_second
     beyond = min(np.sum(differences <= 0), np.sum(differences >= 0))
     p = min(1.0, 2 * (float(beyond) + 1) / (RESAMPLES + 1))
     return Difference(first.mean - second.mean, *_bounds(differences), p)

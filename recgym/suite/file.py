@@ -40,6 +40,7 @@ class Comparison:
 
     row: str
     against: Mapping[str, tuple[str, ...]]  # rows, or agents that were evaluated before
+    same_start: bool = False  # of one seed, all begin with the same weights
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def _row(
 
 
 def _comparison(content: Any, rows: Mapping[str, Row]) -> Comparison:
-    table = _Table(content, "a comparison", {"row", "against"})
+    table = _Table(content, "a comparison", {"row", "against", "same-start"})
     row = table.get("row", "")
     if row not in rows:
         raise UnknownName("row", row, rows)
@@ -290,7 +291,7 @@ def _comparison(content: Any, rows: Mapping[str, Row]) -> Comparison:
                 load_agent(name)
             except UnknownName:
                 raise UnknownName("row, and no agent,", name, rows) from None
-    return Comparison(row, against)
+    return Comparison(row, against, table.get("same-start", False))
 
 
 def _claim(content: Any, comparisons: Iterable[Comparison]) -> Claim:

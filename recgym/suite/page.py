@@ -59,17 +59,8 @@ def _block(results: Mapping[str, Any]) -> str:
                 "users, as most have one seed."
             )
     if by_pair:
-        cells = [[f"`{row}`", f"`{other}`", *(_compared(of.get(one), DIGITS[metrics[one]])
-                                              for one in metrics)]
-                 for (row, _, other), of in by_pair.items()]  # fmt: skip
-        differences = (
-            "Won or lost where p is below "
-            f"{SURE:g} after Holm's adjustment for all comparisons of a benchmark. ▲ and ▼ mark "
-            "what may be claimed, with five seeds or more of both; all else is a finding of these "
-            f"seeds.\n\n{markdown([['row', 'against', *metrics], *cells])}"
-        )
-        folded = f"{differences}\n\n{said}" if answers else differences
-        parts.append(_folded("Paired differences on the same test users", folded))
+        told = _differences(by_pair, metrics) + (f"\n\n{said}" if answers else "")
+        parts.append(_folded("Paired differences on the same test users", told))
     for name in metrics:
         if told := _ranked(results, name):
             parts.append(_folded(f"All metrics on {name}, means over seeds", told))
@@ -140,6 +131,25 @@ def _verdict(one: Mapping[str, Any]) -> Verdict:
     if one["adjusted"] >= SURE:
         return "no difference"
     return "won" if one["mean"] > 0 else "lost"
+
+
+def _differences(
+    by_pair: Mapping[tuple[str, str, str], dict[str, Any]], metrics: Mapping[str, str]
+) -> str:
+    """Who is better than whom, and by how much."""
+    alike = {pair for pair, of in by_pair.items()
+             if any(one.get("same start") for one in of.values())}  # fmt: skip
+    cells = [[f"`{pair[0]}`", f"`{pair[-1]}`{', same start' * (pair in alike)}",
+              *(_compared(of.get(one), DIGITS[metrics[one]]) for one in metrics)]
+             for pair, of in by_pair.items()]  # fmt: skip
+    told = (
+        f"Won or lost where p is below {SURE:g} after Holm's adjustment for all comparisons of a "
+        "benchmark. ▲ and ▼ mark what may be claimed, with five seeds or more of both; all else "
+        "is a finding of these seeds."
+    )
+    if alike:
+        told += " Rows with the same start begin alike, seed by seed: these are paired, too."
+    return f"{told}\n\n{markdown([['row', 'against', *metrics], *cells])}"
 
 
 def _compared(one: dict[str, Any] | None, digits: int) -> str:

@@ -1,7 +1,7 @@
 """What the rows of a suite reached, and how they compare, as JSON."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,10 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
                         continue
                     if other not in grid.suite.rows and other not in known and task:
                         known[other] = _evaluated(other, task)
-                    about = {"benchmark": name, "row": comparison.row, "group": group}
-                    found = _difference(known.get(comparison.row), known.get(other))
-                    differences.append(about | {"against": other} | found)
+                    about = {"benchmark": name, "row": comparison.row, "group": group,
+                             "against": other, "same start": comparison.same_start}  # fmt: skip
+                    both = known.get(comparison.row), known.get(other)
+                    differences.append(about | _difference(*both, comparison.same_start))
         told = [one for one in differences if one["p"] is not None]
         for one, p in zip(told, holm([one["p"] for one in told]), strict=True):
             one["adjusted"] = p
@@ -109,6 +110,11 @@ class _Reached:
     def outcomes(self) -> Outcomes:
         return primary_outcomes(self.task, self.runs)
 
+    def of(self, seeds: Container[int]) -> "_Reached":
+        """What was reached with these seeds, in their order."""
+        results = [one for one in self.results if one["seed"] in seeds]
+        return replace(self, results=sorted(results, key=lambda one: int(one["seed"])))
+
     @property
     def may_claim(self) -> bool:
         return may_claim(len(self.results), has_chance(load_agent(self.agent)))
@@ -143,11 +149,19 @@ def _evaluated(name: str, task: Task) -> _Reached | None:
     return _Reached(task, folder, report["results"], home_of(agent))
 
 
-def _difference(first: _Reached | None, second: _Reached | None) -> dict[str, Any]:
+def _difference(
+    first: _Reached | None, second: _Reached | None, same_start: bool
+) -> dict[str, Any]:
+    """How much better the first is; where they start alike, of the seeds that both have."""
     nothing = dict.fromkeys(("mean", "low", "high", "p", "adjusted"), None) | {"claim": False}
     if first is None or second is None or first.task.benchmark.primary == "snips":
         return nothing
+    if same_start:
+        seeds = {one["seed"] for one in first.results} & {one["seed"] for one in second.results}
+        if not seeds:
+            return nothing
+        first, second = first.of(seeds), second.of(seeds)
     if not np.array_equal(first.outcomes.counts, second.outcomes.counts):  # other users
         return nothing
-    found = paired(first.outcomes, second.outcomes)
+    found = paired(first.outcomes, second.outcomes, same_seeds=same_start)
     return nothing | asdict(found) | {"claim": first.may_claim and second.may_claim}

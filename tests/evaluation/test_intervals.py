@@ -239,6 +239,22 @@ def test_a_difference_of_single_seeds_is_the_interval_of_differences():
     assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high))
 
 
+def test_seeds_that_are_paired_are_drawn_together():
+    rng = np.random.default_rng(16)
+    start = rng.normal(size=(5, 1)) + rng.normal(size=(5, 80))
+    first = each_one_target(start + 0.5 + 0.1 * rng.normal(size=(5, 80)))
+    second = each_one_target(start)
+    found, apart = paired(first, second, same_seeds=True), paired(first, second)
+    assert found.mean == apart.mean and width(found) < width(apart) / 5
+    assert found.low > 0 and apart.low < 0
+    plain = interval(each_one_target(first.sums - second.sums))
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high))
+    turned = paired(second, first, same_seeds=True)
+    assert (-turned.high, -turned.low, turned.p) == (found.low, found.high, found.p)
+    with pytest.raises(InvalidArgument, match="give the same ones of both"):
+        paired(first, each_one_target(start[:3]), same_seeds=True)
+
+
 def test_an_agent_without_chance_meets_one_with_five_seeds():
     rng = np.random.default_rng(14)
     users = rng.random(100)

@@ -52,6 +52,7 @@ def test_the_suites_that_come_along_say_what_they_show(name):
         (GUESS + '[[comparisons]]\nrow = "gues"\n', "No row is named 'gues'"),
         (GUESS + '[[comparisons]]\nrow = "guess"\nagainst = { x = ["vsknnn"] }\n', "'vsknnn'"),
         (GUESS + '[[comparisons]]\nrow = "guess"\nagainst = { x = [] }\n', "one name or more"),
+        (GUESS + '[[comparisons]]\nrow = "guess"\nsame-start = 1\n', "true or false"),
         (GUESS + "vary = { nose = [1] }\n", "Did you mean 'noise'"),
         (GUESS + "vary = { noise = [1, 1] }\n", "Two rows are named 'guess-noise-1"),
         (GUESS + "vary = { noise = 1 }\n", "is a list of values for one option or two"),

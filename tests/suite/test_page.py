@@ -112,6 +112,10 @@ def test_what_answers_rest_on_is_folded_away():
     assert "- `a` against" not in seen
     differences, metrics, logged = folded
     assert "- `a` against its twin (`b`): better on one.\n" in differences
+    assert "| `a` | `b` | won" in differences and "same start" not in differences
+    results["comparisons"][0]["same start"] = True
+    assert "| `a` | `b`, same start | won" in filled(EMPTY, results)
+    assert "Rows with the same start begin alike, seed by seed" in filled(EMPTY, results)
     assert "| row | HR@5 | NDCG@5 | HR@10 | NDCG@10 | HR@20 | NDCG@20 |" in metrics
     assert "| `b` | 0.050 | 0.050 | 0.100 | 0.100 | 0.200 | 0.200 |" in metrics
     assert "| `b` | one | 0.900 |" in logged

@@ -21,6 +21,7 @@ COMPARED = (
     + '[[rows]]\nname = "never"\nagent = "tiny:Wild"\nseeds = [0]\n'
     + '[[comparisons]]\nrow = "guess"\n'
     + 'against = { "its other" = ["turned"], "all" = ["turned", "never"], "VSKNN" = ["vsknn"] }\n'
+    + '[[comparisons]]\nrow = "guess"\nsame-start = true\nagainst = { "itself" = ["turned"] }\n'
     + '[[claims]]\nsays = "Order matters"\nrow = "guess"\nabove = "turned"\n'
     + '[[claims]]\nsays = "It is tame"\nrow = "guess"\nabove = "never"\n'
 )  # fmt: skip
@@ -41,9 +42,11 @@ def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsy
     assert cells["guess"]["options"] == {"noise": 0.01}
     assert cells["guess"]["low"] <= cells["guess"]["mean"] <= cells["guess"]["high"]
     assert cells["guess"]["mean"] == pytest.approx(cells["guess"]["ranking"]["ndcg@10"])
-    first, again, never, agent = content["comparisons"]
+    first, again, never, agent, alike = content["comparisons"]
+    (start,) = (one for one in content["comparisons"] if one["same start"])
+    assert start is alike and start["low"] > 0 and not start["claim"]  # of the seed of both
     assert first["mean"] == pytest.approx(cells["guess"]["mean"] - cells["turned"]["mean"])
-    assert first["low"] > 0 and first["adjusted"] == 2 * first["p"] and not first["claim"]
+    assert first["low"] > 0 and first["adjusted"] == 3 * first["p"] and not first["claim"]
     assert again["against"] == "turned" and never["mean"] is agent["mean"] is None
     capsys.readouterr()
     run(tiny.command("--show", "--plots", str(tiny.folder / "drawn"))[1:])
