@@ -53,6 +53,7 @@ from recgym.runs import Run
 
 SCHEMA = 1
 _ALONE, _TOGETHER = 30, 256  # answers that are timed one by one; those at once
+_UNREAD = ("__pycache__/**", "cards/**", "*.md", "*.png", "results-*.json")  # decide no result
 _LAST = "last.json"  # the last line of metrics of an agent that is kept
 
 
@@ -363,7 +364,10 @@ def _command(
 
 
 def code_of(agent: type[Any]) -> dict[str, Any]:
-    """Where the code of an agent comes from: the last commit of its package, if it is in one."""
+    """Where the code of an agent comes from: the last commit of its package, if it is in one.
+
+    Words, pictures and results beside the code are no part of it.
+    """
     package = agent.__module__.partition(".")[0]
     file = getattr(sys.modules.get(agent.__module__), "__file__", None)
     where = Path(file).resolve().parent if file else Path.cwd()
@@ -378,9 +382,10 @@ def code_of(agent: type[Any]) -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("log", "-1", "--format=%H", "--", *folders) or None
-    unread = ":(exclude,glob)**/__pycache__/**"
-    changed = commit and bool(git("status", "--porcelain", "--", *folders, unread))
+    unread = (f":(top,exclude,glob)**/{name}" for name in _UNREAD)
+    code = (*folders, *unread)
+    commit = git("log", "-1", "--format=%H", "--", *code) or None
+    changed = commit and bool(git("status", "--porcelain", "--", *code))
     return {"package": package, "commit": commit, "changed": changed}
 
 

@@ -330,9 +330,12 @@ def test_other_code_of_the_same_outcome_is_recorded_as_such(at_home):
     assert not record.reproduced.same_code
 
 
-def test_later_commits_elsewhere_leave_the_code_of_an_agent_as_it_was(at_home):
+@pytest.mark.parametrize("file", ["results.json", "passerby/README.md", "passerby/plots/all.png"])
+def test_later_commits_elsewhere_leave_the_code_of_an_agent_as_it_was(at_home, file):
     recomputed(at_home)
-    (at_home.code / "results.md").write_text("We won.\n")
+    (at_home.code / file).parent.mkdir(exist_ok=True)
+    (at_home.code / file).write_text("We won.\n")
+    assert reproduce(at_home.lucky, at_home.root, trust=True).reproduced.same_code
     git(at_home.code, "add", ".")
     git(at_home.code, "commit", "--quiet", "--message", "Results")
     assert reproduce(at_home.lucky, at_home.root, trust=True).reproduced.same_code
