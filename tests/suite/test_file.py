@@ -1,5 +1,6 @@
 """What the file of a suite may say, and what is said of a slip in it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from recgym.agent import load_agent
 from recgym.cli import run
 from recgym.errors import RecGymError, UnknownName
+from recgym.suite import file
 from recgym.suite.file import read_suite
 from recgym.suite.grid import Grid
 from tests.sentences import said
@@ -198,3 +200,16 @@ def test_a_sweep_is_a_row_for_each_point(tiny):
     assert all(row.sweep == "guess" and row.beside == ("other",) for row in points)
     assert [row.varied["ranks"] for row in points] == [1, 2, 1, 2]
     assert other.sweep == "" and not other.varied
+
+
+def test_the_page_on_suites_shows_one_that_is_read_and_names_all_keys(tmp_path):
+    page = (Path(file.__file__).with_name("README.md")).read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "ours.toml").write_text(shown)
+    suite = read_suite(tmp_path / "ours.toml")
+    assert {row.sweep for row in suite.rows.values()} == {"", "by-discount"}
+    (table,) = re.findall(r"^\| key \|.*?\n\n", page, re.MULTILINE | re.DOTALL)
+    named = set(re.findall("`([a-z-]+)`", " ".join(
+        line.split("|")[1] for line in table.splitlines()[2:] if line)))  # fmt: skip
+    of_parts = {"row", "against", "same-start", "says", "above"}
+    assert named == file._SUITE - {"rows", "comparisons", "claims"} | file._ROW | of_parts
