@@ -1,6 +1,6 @@
 """The sweeps of a suite as pictures: what rows reach as options vary."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,14 +88,22 @@ def _draw(axes: "Axes", sweep: Mapping[str, Any], cells: Mapping[str, Any]) -> N
         apart = 0.08 * (number - (len(lines) - 1) / 2)  # so that no interval hides another
         label = "the sweep" if line is None else str(line)
         _interval(axes, [(place + apart, cell) for place, cell in run], PALETTE[number], label)
+    seeds = {seed for row in points if cells.get(row) for seed in cells[row]["seeds"]}
     for row, dashes in zip(sweep["beside"], _DASHES, strict=False):
         if cell := cells.get(row):
-            axes.axhline(cell["mean"], color=INK, ls=dashes, lw=1.2, label=row, zorder=0)
+            axes.axhline(_with(seeds, cell), color=INK, ls=dashes, lw=1.2, label=row, zorder=0)
     axes.set_xticks(range(len(places)), places)
     axes.set_xlabel(first)
     axes.set_xlim(-0.4, len(places) - 0.6)
     axes.grid(color="#DDDDDD", lw=0.6, axis="y")
     axes.tick_params(colors=INK)
+
+
+def _with(seeds: Container[int], cell: Mapping[str, Any]) -> float:
+    """What was reached with these seeds; with all, where none of them was run."""
+    of_all = zip(cell["seeds"], cell.get("by_seed", []), strict=False)
+    reached = [value for seed, value in of_all if seed in seeds]
+    return sum(reached) / len(reached) if reached else float(cell["mean"])
 
 
 def _interval(

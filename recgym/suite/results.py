@@ -132,7 +132,7 @@ def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]
         "options": step.options,
         "head": {**options_of(load_agent(step.agent)), **(step.options or {})}.get("head"),
         "seeds": [one["seed"] for one in results],
-        "mean": primary["mean"], "low": primary["low"], "high": primary["high"],
+        **{key: primary[key] for key in ("mean", "low", "high", "by_seed")},
         "ranking": {name: float(np.mean([one[name] for one in ranking])) for name in ranking[0]},
         "training_seconds": float(np.mean([one["costs"]["training_seconds"] for one in results])),
         "training": {name: float(np.mean([one[name] for one in training])) for name in shown},

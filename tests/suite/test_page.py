@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 
 from recgym.errors import RecGymError
 from recgym.suite.page import filled, picture_of
@@ -119,6 +120,21 @@ def test_what_answers_rest_on_is_folded_away():
     assert "| row | HR@5 | NDCG@5 | HR@10 | NDCG@10 | HR@20 | NDCG@20 |" in metrics
     assert "| `b` | 0.050 | 0.050 | 0.100 | 0.100 | 0.200 | 0.200 |" in metrics
     assert "| `b` | one | 0.900 |" in logged
+
+
+def test_what_is_drawn_beside_a_sweep_has_its_seeds(monkeypatch, tmp_path):
+    levels = []
+    monkeypatch.setattr(Axes, "axhline", lambda axes, level, **how: levels.append(level))
+    points = {f"s-{beta}": swept(0.5, beta=beta) for beta in (1, 2)}
+    base = {"mean": 0.6, "low": 0.1, "high": 0.9, "seeds": [2, 0, 1], "by_seed": [0.9, 0.5, 0.4]}
+    results = {
+        "schema": 1, "suite": "grid.toml", "benchmarks": {"one": "ndcg@10"},
+        "rows": {"one": {name: cell for name, (cell, _) in points.items()} | {"base": base}},
+        "sweeps": {"s": {"beside": ["base"],
+                         "points": {name: options for name, (_, options) in points.items()}}},
+    }  # fmt: skip
+    draw_sweep(results, "s", tmp_path / "s.png")
+    assert levels == [0.5]
 
 
 def test_rows_are_drawn_from_the_best_on_beside_what_the_scale_stands_for(tmp_path):
