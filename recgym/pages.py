@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from recgym.errors import InvalidArgument
 
 SURE = 0.05  # below which an adjusted p lets a difference be marked
-NAMES = {"return": "return", "ndcg@10": "NDCG@10", "snips": "SNIPS click rate", "score": "score"}
-DIGITS = {"return": 2, "ndcg@10": 3, "snips": 4, "score": 3}
+NAMES = {"return": "return", "ndcg@10": "NDCG@10", "snips": "SNIPS click rate", "score": "score",
+         "success": "success"}  # fmt: skip
+DIGITS = {"return": 2, "ndcg@10": 3, "snips": 4, "score": 3, "success": 3}
 
 
 def filled(text: str, block: str, content: str, page: str) -> str:

@@ -137,15 +137,18 @@ def measured(task: Task, predictions: Predictions) -> dict[str, Any]:
 
 def primary_outcomes(task: Task, runs: Sequence[Predictions]) -> Outcomes:
     """The primary metric of every seed by user, or by goal: what intervals and tests rest on."""
-    primary = task.benchmark.primary
-    if primary in ("return", "score"):
-        worth = _returns if primary == "return" else _rewards
-        returns = np.stack([worth(task, run) for run in runs])
-        return outcomes(returns, np.arange(returns.shape[1]))
-    if primary == "snips":
+    return outcomes_in(task, runs, task.benchmark.primary)
+
+
+def outcomes_in(task: Task, runs: Sequence[Predictions], metric: str) -> Outcomes:
+    """A metric of every seed by user, or by goal."""
+    if metric in _WORTH:
+        worth = np.stack([_WORTH[metric](task, run) for run in runs])
+        return outcomes(worth, np.arange(worth.shape[1]))
+    if metric == "snips":
         raise InvalidArgument("SNIPS is a ratio of sums over steps, and has no outcomes by user.")
     chosen = _views(task.targets, task.n_items)["main"]
-    values = [_values(run.ranking, task.n_items)[primary][chosen] for run in runs]  # type: ignore[arg-type]
+    values = [_values(run.ranking, task.n_items)[metric][chosen] for run in runs]  # type: ignore[arg-type]
     return outcomes(np.stack(values), task.targets.users[chosen])
 
 
@@ -249,6 +252,17 @@ def _returns(task: Task, predictions: Predictions) -> NDArray[np.float64]:
 def _rewards(task: Task, predictions: Predictions) -> NDArray[np.float64]:
     assert predictions.said is not None
     return shopping.worth(task.benchmark.env, predictions.said, **task.shop).rewards
+
+
+def _met(task: Task, predictions: Predictions) -> NDArray[np.float64]:
+    """1 for each goal that is met in full."""
+    met: NDArray[np.float64] = (_rewards(task, predictions) == 1).astype(np.float64)
+    return met
+
+
+_WORTH: dict[str, Callable[[Task, Predictions], NDArray[np.float64]]] = {
+    "return": _returns, "score": _rewards, "success": _met,
+}  # fmt: skip
 
 
 def _shopped(task: Task, trace: closed_loop.Trace) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from recgym import pages
 from recgym.pages import DIGITS, NAMES, SURE, markdown, spread
@@ -32,21 +32,25 @@ def picture_of(results: Mapping[str, Any], sweep: str) -> str:
 
 def _block(results: Mapping[str, Any]) -> str:
     """What was asked for and how it is answered; what it rests on is folded away."""
-    rows, metrics = results["rows"], _run_on(results)
+    rows, columns = results["rows"], _columns(results)
+    run_on = dict.fromkeys(one.benchmark for one in columns.values())
     parts = [
         f"The grid of `{results['suite']}`, run by `recgym run --suite`: the primary metric, its "
         "mean over seeds and where 95% of resamples of users and seeds lie."
     ]
-    if missing := [f"`{name}`" for name in results["benchmarks"] if name not in metrics]:
+    if missing := [f"`{name}`" for name in results["benchmarks"] if name not in run_on]:
         parts.append(f"Not run: all rows on {_and(missing)}.")
-    parts += [_table(results, metric) for metric in dict.fromkeys(metrics.values())]
+    metrics = dict.fromkeys(one.metric for one in columns.values())
+    parts += [_table(results, columns, metric) for metric in metrics]
     by_pair: dict[tuple[str, str, str], dict[str, Any]] = {}
     for one in results["comparisons"]:
-        if one["benchmark"] in metrics:
+        name = one["benchmark"]
+        if name in run_on:
             pair = one["row"], one["group"], one["against"]
-            by_pair.setdefault(pair, {})[one["benchmark"]] = one
-    said = "\n".join(_sentences(by_pair, list(metrics)))
-    answers = _answers(results, metrics)
+            column = Column(name, one.get("metric", results["benchmarks"][name]))
+            by_pair.setdefault(pair, {})[_label(results, column)] = one
+    said = "\n".join(_sentences(by_pair, list(columns)))
+    answers = _answers(results, columns, by_pair)
     parts.append(answers or said)
     for name in results["sweeps"]:
         if on := shown_on(results, name):
@@ -59,20 +63,42 @@ def _block(results: Mapping[str, Any]) -> str:
                 "users, as most have one seed."
             )
     if by_pair:
-        told = _differences(by_pair, metrics) + (f"\n\n{said}" if answers else "")
+        told = _differences(by_pair, columns) + (f"\n\n{said}" if answers else "")
         parts.append(_folded("Paired differences on the same test users", told))
-    for name in metrics:
+    for name in run_on:
         if told := _ranked(results, name):
             parts.append(_folded(f"All metrics on {name}, means over seeds", told))
-    if told := _trained(results, metrics):
+    if told := _trained(results, run_on):
         parts.append(_folded("What was logged at the end of each training, mean over seeds", told))
     return "\n\n".join(part for part in parts if part)
 
 
-def _run_on(results: Mapping[str, Any]) -> dict[str, str]:
-    """The benchmarks on which anything was run, and their metrics."""
-    return {name: metric for name, metric in results["benchmarks"].items()
-            if any(results["rows"][name].values())}  # fmt: skip
+class Column(NamedTuple):
+    """A metric of a benchmark."""
+
+    benchmark: str
+    metric: str
+
+
+def _columns(results: Mapping[str, Any]) -> dict[str, Column]:
+    """What was measured where anything was run, by what it is called."""
+    found = [Column(name, metric) for name, primary in results["benchmarks"].items()
+             if any(results["rows"][name].values())
+             for metric in (primary, *_also(results["rows"][name]))]  # fmt: skip
+    return {_label(results, column): column for column in found}
+
+
+def _also(cells: Mapping[str, Any]) -> dict[str, None]:
+    """The metrics that stand beside the primary one."""
+    return dict.fromkeys(
+        metric for cell in cells.values() for metric in (cell or {}).get("also", ())
+    )
+
+
+def _label(results: Mapping[str, Any], column: Column) -> str:
+    """What a column is called: as its benchmark, unless another metric ranks there."""
+    name, metric = column
+    return name if results["benchmarks"][name] == metric else f"{name} ({NAMES[metric]})"
 
 
 def _folded(heading: str, text: str) -> str:
@@ -80,13 +106,14 @@ def _folded(heading: str, text: str) -> str:
     return f"<details><summary>{heading}</summary>\n\n{text}\n\n</details>"
 
 
-def _table(results: Mapping[str, Any], metric: str) -> str:
+def _table(results: Mapping[str, Any], columns: Mapping[str, Column], metric: str) -> str:
     """What rows reached on all benchmarks with the same metric; points of sweeps are drawn."""
-    cells = {one: results["rows"][one] for one, of in _run_on(results).items() if of == metric}
+    cells = {one.benchmark: results["rows"][one.benchmark]
+             for one in columns.values() if one.metric == metric}  # fmt: skip
     drawn = _points(results)
     names = dict.fromkeys(row for of in cells.values() for row in of if row not in drawn)
-    rows = [[f"`{row}`", *(_reached(of[row], DIGITS[metric]) if row in of else ""
-                           for of in cells.values())] for row in names]  # fmt: skip
+    rows = [[f"`{row}`", *(_reached(of[row], metric) if row in of else "" for of in cells.values())]
+            for row in names]  # fmt: skip
     return markdown([["row", *(f"{one} ({NAMES[metric]})" for one in cells)], *rows])
 
 
@@ -118,11 +145,12 @@ def _trained(results: Mapping[str, Any], benchmarks: Iterable[str]) -> str:
     return markdown([["row", "benchmark", *shows], *sorted(rows)]) if rows else ""
 
 
-def _reached(cell: dict[str, Any] | None, digits: int) -> str:
+def _reached(cell: dict[str, Any] | None, metric: str) -> str:
     if cell is None or cell["mean"] is None:
         return "not run"
     seeds = ", 1 seed" if len(cell["seeds"]) == 1 else f", {len(cell['seeds'])} seeds"
-    return spread(cell["mean"], cell["low"], cell["high"], digits) + seeds
+    of = cell.get("also", {}).get(metric, cell)
+    return spread(of["mean"], of["low"], of["high"], DIGITS[metric]) + seeds
 
 
 def _verdict(one: Mapping[str, Any]) -> Verdict:
@@ -134,22 +162,22 @@ def _verdict(one: Mapping[str, Any]) -> Verdict:
 
 
 def _differences(
-    by_pair: Mapping[tuple[str, str, str], dict[str, Any]], metrics: Mapping[str, str]
+    by_pair: Mapping[tuple[str, str, str], dict[str, Any]], columns: Mapping[str, Column]
 ) -> str:
     """Who is better than whom, and by how much."""
     alike = {pair for pair, of in by_pair.items()
              if any(one.get("same start") for one in of.values())}  # fmt: skip
     cells = [[f"`{pair[0]}`", f"`{pair[-1]}`{', same start' * (pair in alike)}",
-              *(_compared(of.get(one), DIGITS[metrics[one]]) for one in metrics)]
+              *(_compared(of.get(label), DIGITS[one.metric]) for label, one in columns.items())]
              for pair, of in by_pair.items()]  # fmt: skip
     told = (
-        f"Won or lost where p is below {SURE:g} after Holm's adjustment for all comparisons of a "
-        "benchmark. ▲ and ▼ mark what may be claimed, with five seeds or more of both; all else "
-        "is a finding of these seeds."
+        f"Won or lost where p is below {SURE:g} after Holm's adjustment for all comparisons on a "
+        "benchmark by a metric. ▲ and ▼ mark what may be claimed, with five seeds or more of both; "
+        "all else is a finding of these seeds."
     )
     if alike:
         told += " Rows with the same start begin alike, seed by seed: these are paired, too."
-    return f"{told}\n\n{markdown([['row', 'against', *metrics], *cells])}"
+    return f"{told}\n\n{markdown([['row', 'against', *columns], *cells])}"
 
 
 def _compared(one: dict[str, Any] | None, digits: int) -> str:
@@ -188,22 +216,26 @@ def _sentences(
         yield f"- `{row}` against {group} ({against}): {'; '.join(said)}."
 
 
-def _answers(results: Mapping[str, Any], metrics: Mapping[str, str]) -> str:
+def _answers(
+    results: Mapping[str, Any],
+    columns: Mapping[str, Column],
+    by_pair: Mapping[tuple[str, str, str], dict[str, Any]],
+) -> str:
     """What is claimed of rows, answered on each benchmark; nothing where nothing is claimed."""
     answers = []
     for claim in results.get("claims", []):
-        found = {one["benchmark"]: one for one in results["comparisons"]
-                 if (one["row"], one["against"]) == (claim["row"], claim["above"])}  # fmt: skip
+        found = {label: one for (row, _, other), of in by_pair.items() for label, one in of.items()
+                 if (row, other) == (claim["row"], claim["above"])}  # fmt: skip
         answers.append([
             claim["says"], f"`{claim['row']}` above `{claim['above']}`",
-            *(_answered(found.get(name), DIGITS[metrics[name]]) for name in metrics),
+            *(_answered(found.get(label), DIGITS[one.metric]) for label, one in columns.items()),
         ])  # fmt: skip
     if not answers:
         return ""
     return (
         "What is claimed: *yes* or *no* where one of the two is better beyond chance, *not here* "
         "where these data do not tell them apart.\n\n"
-        f"{markdown([['claim', 'rows', *metrics], *answers])}"
+        f"{markdown([['claim', 'rows', *columns], *answers])}"
     )
 
 

@@ -12,10 +12,10 @@ from recgym import __version__
 from recgym.agent import has_chance, home_of, load_agent, options_of
 from recgym.benchmarks import Benchmark
 from recgym.errors import InvalidArgument
-from recgym.evaluation.intervals import Outcomes, holm, may_claim, paired
+from recgym.evaluation.intervals import Outcomes, holm, interval, may_claim, paired
 from recgym.evaluation.predictions import Predictions
 from recgym.evaluation.report import primary_interval, read_json, run_folder
-from recgym.evaluation.scoring import primary_outcomes
+from recgym.evaluation.scoring import outcomes_in
 from recgym.evaluation.tasks import Progress, Task
 from recgym.suite.grid import Grid
 from recgym.suite.step import Step
@@ -38,24 +38,23 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
                 known[row.name] = _Reached(task, grid.place(steps[0]), runs, row.agent)
             reached = known.get(row.name)
             cells[name][row.name] = reached and _cell(reached, steps[0], grid.suite.shows)
-        differences: list[dict[str, Any]] = []
-        for comparison in grid.suite.comparisons:
-            if comparison.row not in rows:
-                continue
-            for group, against in comparison.against.items():
-                for other in against:
-                    if other in grid.suite.rows and other not in rows:
-                        continue
-                    if other not in grid.suite.rows and other not in known and task:
-                        known[other] = _evaluated(other, task)
-                    about = {"benchmark": name, "row": comparison.row, "group": group,
-                             "against": other, "same start": comparison.same_start}  # fmt: skip
-                    both = known.get(comparison.row), known.get(other)
-                    differences.append(about | _difference(*both, comparison.same_start))
-        told = [one for one in differences if one["p"] is not None]
-        for one, p in zip(told, holm([one["p"] for one in told]), strict=True):
-            one["adjusted"] = p
-        compared += differences
+        pairs = [(comparison, group, other) for comparison in grid.suite.comparisons
+                 if comparison.row in rows for group, others in comparison.against.items()
+                 for other in others if other in rows or other not in grid.suite.rows]  # fmt: skip
+        if task:
+            named = {other for _, _, other in pairs} - known.keys() - grid.suite.rows.keys()
+            known |= {agent: _evaluated(agent, task) for agent in sorted(named)}
+        for metric in (asked.primary, *also(asked.primary)):
+            differences: list[dict[str, Any]] = [
+                {"benchmark": name, "metric": metric, "row": one.row, "group": group,
+                 "against": other, "same start": one.same_start}
+                | _difference(known.get(one.row), known.get(other), metric, one.same_start)
+                for one, group, other in pairs
+            ]  # fmt: skip
+            told = [found for found in differences if found["p"] is not None]
+            for found, p in zip(told, holm([found["p"] for found in told]), strict=True):
+                found["adjusted"] = p
+            compared += differences
     metrics = {name: asked.primary for name, asked in grid.suite.benchmarks.items()}
     return {
         "schema": SCHEMA, "recgym": __version__, "suite": grid.suite.file.name,
@@ -63,6 +62,11 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
         "shows": list(grid.suite.shows), "claims": [asdict(one) for one in grid.suite.claims],
         "anchors": {name: _anchors(asked) for name, asked in grid.suite.benchmarks.items()},
     }  # fmt: skip
+
+
+def also(primary: str) -> tuple[str, ...]:
+    """What stands beside a primary metric: of shops, the share of goals that were met in full."""
+    return ("success",) if primary == "score" else ()
 
 
 def _anchors(asked: Benchmark) -> dict[str, float]:
@@ -107,8 +111,11 @@ class _Reached:
                 for one in self.results]  # fmt: skip
 
     @cached_property
-    def outcomes(self) -> Outcomes:
-        return primary_outcomes(self.task, self.runs)
+    def outcomes(self) -> dict[str, Outcomes]:
+        """Of each metric."""
+        primary = self.task.benchmark.primary
+        return {metric: outcomes_in(self.task, self.runs, metric)
+                for metric in (primary, *also(primary))}  # fmt: skip
 
     def of(self, seeds: Container[int]) -> "_Reached":
         """What was reached with these seeds, in their order."""
@@ -126,6 +133,8 @@ def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]
     training = [read_json(file).get("training", {}) for file in files]
     shown = [name for name in shows if all(name in one for one in training)]
     primary = primary_interval(reached.task, reached.runs, results)
+    others = {metric: asdict(interval(reached.outcomes[metric]))
+              for metric in also(reached.task.benchmark.primary)}  # fmt: skip
     nothing: dict[str, Any] = {"main": {"all": {}}}
     ranking = [one["metrics"].get("ranking", nothing)["main"]["all"] for one in results]
     return {
@@ -133,6 +142,7 @@ def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]
         "head": {**options_of(load_agent(step.agent)), **(step.options or {})}.get("head"),
         "seeds": [one["seed"] for one in results],
         **{key: primary[key] for key in ("mean", "low", "high", "by_seed")},
+        "also": others,
         "ranking": {name: float(np.mean([one[name] for one in ranking])) for name in ranking[0]},
         "training_seconds": float(np.mean([one["costs"]["training_seconds"] for one in results])),
         "training": {name: float(np.mean([one[name] for one in training])) for name in shown},
@@ -150,18 +160,19 @@ def _evaluated(name: str, task: Task) -> _Reached | None:
 
 
 def _difference(
-    first: _Reached | None, second: _Reached | None, same_start: bool
+    first: _Reached | None, second: _Reached | None, metric: str, same_start: bool
 ) -> dict[str, Any]:
     """How much better the first is; where they start alike, of the seeds that both have."""
     nothing = dict.fromkeys(("mean", "low", "high", "p", "adjusted"), None) | {"claim": False}
-    if first is None or second is None or first.task.benchmark.primary == "snips":
+    if first is None or second is None or metric == "snips":
         return nothing
     if same_start:
         seeds = {one["seed"] for one in first.results} & {one["seed"] for one in second.results}
         if not seeds:
             return nothing
         first, second = first.of(seeds), second.of(seeds)
-    if not np.array_equal(first.outcomes.counts, second.outcomes.counts):  # other users
+    one, other = first.outcomes[metric], second.outcomes[metric]
+    if not np.array_equal(one.counts, other.counts):  # other users
         return nothing
-    found = paired(first.outcomes, second.outcomes, same_seeds=same_start)
+    found = paired(one, other, same_seeds=same_start)
     return nothing | asdict(found) | {"claim": first.may_claim and second.may_claim}

@@ -18,7 +18,7 @@ from recgym.errors import BadDataset, BadPredictions, InvalidArgument, UnknownNa
 from recgym.evaluation import closed_loop, shopping
 from recgym.evaluation.predictions import Predictions
 from recgym.evaluation.report import evaluate
-from recgym.evaluation.scoring import measured, primary_outcomes
+from recgym.evaluation.scoring import measured, outcomes_in, primary_outcomes
 from recgym.evaluation.selection import judged
 from recgym.evaluation.tasks import Task
 from recgym.minari_format import content_hash
@@ -182,9 +182,14 @@ def test_metrics_are_means_over_goals_and_seeds_are_paired_by_goal(small):
             "length": run.said[0].mean(),
             "invalid": 0.0,
         }
-    found = primary_outcomes(small, runs)
-    assert (found.counts == 1).all()
-    assert found.sums.shape == (2, 20)
+    for metric in ("score", "success"):
+        found = outcomes_in(small, runs, metric)
+        assert (found.counts == 1).all() and found.sums.shape == (2, 20)
+        by_seed = [measured(small, run)["shop"][metric] for run in runs]
+        assert found.sums.mean(1) == pytest.approx(by_seed)
+    assert np.array_equal(
+        primary_outcomes(small, runs).sums, outcomes_in(small, runs, "score").sums
+    )
 
 
 def test_what_learns_from_a_shop_is_given_that_of_its_data(small):

@@ -122,6 +122,25 @@ def test_what_answers_rest_on_is_folded_away():
     assert "| `b` | one | 0.900 |" in logged
 
 
+def test_what_stands_beside_the_primary_metric_has_tables_and_answers_of_its_own():
+    met = {"success": {"mean": 0.2, "low": 0.1, "high": 0.3}}
+    a, b = (swept(mean)[0] | {"also": met} for mean in (0.5, 0.3))
+    both = [difference("one", 0.2, 0.5), difference("one", 0.15, 0.01) | {"metric": "success"}]
+    results = {
+        "schema": 1, "suite": "grid.toml", "benchmarks": {"one": "score"},
+        "rows": {"one": {"a": a, "b": b}}, "comparisons": both, "sweeps": {}, "shows": [],
+        "claims": [{"says": "a is better", "row": "a", "above": "b"}],
+    }  # fmt: skip
+    text = filled(EMPTY, results)
+    score, success = text.split("| row | ")[1:3]
+    assert score.startswith("one (score) |") and "| `a` | 0.500 (0.400 to 0.600), 1 seed |" in score
+    assert success.startswith("one (success) |")
+    assert "| `a` | 0.200 (0.100 to 0.300), 1 seed |" in success
+    assert "| claim | rows | one | one (success) |" in text
+    assert "not here: +0.200 (+0.100 to +0.300) | yes: +0.150 (+0.050 to +0.250) |" in text
+    assert "better on one (success); no difference on one.\n" in text
+
+
 def test_what_is_drawn_beside_a_sweep_has_its_seeds(monkeypatch, tmp_path):
     levels = []
     monkeypatch.setattr(Axes, "axhline", lambda axes, level, **how: levels.append(level))
