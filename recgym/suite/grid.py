@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from recgym.agent import has_chance, load_agent
+from recgym.agent import has_chance, load_agent, made
 from recgym.errors import UnknownName
 from recgym.evaluation.report import changed_options, depends_on, read_json, run_folder
 from recgym.home import home
+from recgym.log import sha256_of_json
 from recgym.suite.file import Row, Suite
 from recgym.suite.journal import Journal
 from recgym.suite.step import Kind, Step
@@ -25,6 +26,7 @@ class Grid:
     suite: Suite
     only: Sequence[str] = ()
     _found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _beginnings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Choose rows and benchmarks, and read what happened before."""
@@ -173,6 +175,18 @@ class Grid:
                 return None
             self._found[step.key] = found
         return self._found[step.key]
+
+    def beginning(self, step: Step) -> str:
+        """What its training begins with: steps of the same one share what the first has learned."""
+        if step.kind in ("data", "report") or step.options is None:
+            return step.key
+        if step.key not in self._beginnings:
+            agent = made(load_agent(step.agent), step.options, step.seeds[0])
+            first = getattr(agent, "phase", None) or [step.agent, step.options]
+            data = self.suite.benchmarks[step.benchmark].dataset
+            known = {"data": data, "seeds": step.seeds, "first": first}
+            self._beginnings[step.key] = sha256_of_json(known)
+        return self._beginnings[step.key]
 
     def place(self, step: Step) -> Path:
         """The folder of the run that a step is of."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -50,7 +50,8 @@ def run_suite(
         try:
             while True:
                 if changed and time.monotonic() < deadline:
-                    for step in _next(grid, there, processes - len(children)):
+                    running = [child.step for child in children.values()]
+                    for step in _next(grid, there, running, processes - len(children)):
                         children[step.key] = _Child(step, grid)
                         grid.journal.began(step)
                         say(f"began {step}")
@@ -76,15 +77,22 @@ def run_suite(
     return [step for step in grid.steps() if grid.state(step) == "to do"]
 
 
-def _next(grid: Grid, there: set[str], count: int) -> list[Step]:
-    """The first steps that can begin; the data of a benchmark come before all else of it."""
-    found: dict[str, Step] = {}
-    for step in grid.steps():
+def _next(grid: Grid, there: set[str], running: Sequence[Step], count: int) -> list[Step]:
+    """The first steps that can begin; the data of a benchmark come before all else of it.
+
+    Of steps that begin alike, the first goes ahead: the others take up what it has learned.
+    """
+    steps, found = grid.steps(), dict[str, Step]()
+    learned = {grid.beginning(step) for step in steps if grid.state(step) == "done"}
+    ahead = {grid.beginning(step) for step in running} - learned
+    for step in steps:
         if len(found) < count and grid.state(step) == "to do" and grid.ready(step):
             if step.benchmark not in there:
                 step = Step("data", "", step.benchmark)
-            if grid.state(step) == "to do":
+            beginning = grid.beginning(step)
+            if grid.state(step) == "to do" and beginning not in ahead:
                 found[step.key] = step
+                ahead |= {beginning} - learned
     return list(found.values())
 
 

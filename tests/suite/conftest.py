@@ -59,6 +59,13 @@ class Sure(Guess):
         super().__init__(noise)
 
 @dataclass
+class Twofold(Guess):
+    """Begins as all of its noise begin."""
+    @property
+    def phase(self):
+        return {"noise": self.noise}
+
+@dataclass
 class Wild(Guess):
     """Has a noise from which it diverges, or is killed."""
     def fit(self, train, validation=None, env=None):

@@ -198,6 +198,23 @@ def test_a_killed_runner_loses_what_was_in_flight_and_goes_on(tiny):
     assert not list((grid.journal.drafts).iterdir())
 
 
+def test_of_what_begins_alike_one_goes_ahead(tiny):
+    """What begins otherwise is not kept waiting, nor is what finds what was learned before."""
+    row = '[[rows]]\nname = "{}"\nagent = "tiny:Twofold"\noptions = {{ sleep = 1.5, {} }}\n'
+    text = "".join(row.format(name, options) for name, options in (
+        ("first", "ranks = 1"), ("alike", "ranks = -1"), ("alike-too", "acts = -1"),
+        ("other", "noise = 0.1"),
+    ))  # fmt: skip
+    said_of = []
+    assert run_suite(Grid(tiny.suite("seeds = [0]\n" + text)), 3, say=said_of.append) == []
+    of_seeds = [words for words in said_of if "seed 0" in words]
+    began = [words.split()[1] for words in of_seeds if words.startswith("began")]
+    assert began == ["first", "other", "alike", "alike-too"]
+    place = {" ".join(words.split()[:2]): number for number, words in enumerate(of_seeds)}
+    assert place["began other"] < place["done first"] < place["began alike"]
+    assert place["began alike-too"] < place["done alike"]
+
+
 def test_time_that_is_up_leaves_the_rest_and_fails_nothing(tiny, capsys):
     tiny.suite("seeds = [0, 1]\n" + GUESS)
     run(tiny.command("--minutes", "0")[1:])
