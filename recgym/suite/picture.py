@@ -82,12 +82,14 @@ def _draw(axes: "Axes", sweep: Mapping[str, Any], cells: Mapping[str, Any]) -> N
     points = sweep["points"]
     places = list(dict.fromkeys(str(point[first]) for point in points.values()))
     lines = list(dict.fromkeys(point[second[0]] for point in points.values())) if second else [None]
+    between = "" if any(isinstance(point[first], str) for point in points.values()) else "-"
     for number, line in enumerate(lines):
         run = [(places.index(str(point[first])), cells[row]) for row, point in points.items()
                if cells.get(row) and (not second or point[second[0]] == line)]  # fmt: skip
         apart = 0.08 * (number - (len(lines) - 1) / 2)  # so that no interval hides another
         label = "the sweep" if line is None else str(line)
-        _interval(axes, [(place + apart, cell) for place, cell in run], PALETTE[number], label)
+        _interval(axes, [(place + apart, cell) for place, cell in run], PALETTE[number], label,
+                  between)  # fmt: skip
     seeds = {seed for row in points if cells.get(row) for seed in cells[row]["seeds"]}
     for row, dashes in zip(sweep["beside"], _DASHES, strict=False):
         if cell := cells.get(row):
@@ -107,11 +109,12 @@ def _with(seeds: Container[int], cell: Mapping[str, Any]) -> float:
 
 
 def _interval(
-    axes: "Axes", run: list[tuple[float, Mapping[str, Any]]], colour: str, label: str
+    axes: "Axes", run: list[tuple[float, Mapping[str, Any]]], colour: str, label: str, between: str
 ) -> None:
+    """Means and intervals; numbers have something between them, and names have not."""
     places, cells = [place for place, _ in run], [cell for _, cell in run]
     means = [cell["mean"] for cell in cells]
     reach = [[mean - cell["low"] for mean, cell in zip(means, cells, strict=True)],
              [cell["high"] - mean for mean, cell in zip(means, cells, strict=True)]]  # fmt: skip
-    axes.errorbar(places, means, reach, color=colour, lw=2, marker="o", ms=5, capsize=3,
+    axes.errorbar(places, means, reach, color=colour, lw=2, ls=between, marker="o", ms=5, capsize=3,
                   elinewidth=1, label=label)  # fmt: skip
