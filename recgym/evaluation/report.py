@@ -53,7 +53,7 @@ from recgym.runs import Run
 
 SCHEMA = 1
 _ALONE, _TOGETHER = 30, 256  # answers that are timed one by one; those at once
-_UNREAD = ("__pycache__/**", "cards/**", "*.md", "*.png", "results-*.json")  # decide no result
+_UNREAD = ("__pycache__/**", "cards/**", "plots/**", "README.md", "results-*.json")  # by no agent
 _LAST = "last.json"  # the last line of metrics of an agent that is kept
 
 
@@ -366,7 +366,7 @@ def _command(
 def code_of(agent: type[Any]) -> dict[str, Any]:
     """Where the code of an agent comes from: the last commit of its package, if it is in one.
 
-    Words, pictures and results beside the code are no part of it.
+    READMEs, plots, cards and results beside the code are no part of it; prompts in Markdown are.
     """
     package = agent.__module__.partition(".")[0]
     file = getattr(sys.modules.get(agent.__module__), "__file__", None)

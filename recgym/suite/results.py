@@ -1,7 +1,7 @@
 """What the rows of a suite reached, and how they compare, as JSON."""
 
-from collections.abc import Container, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -117,14 +117,17 @@ class _Reached:
         return {metric: outcomes_in(self.task, self.runs, metric)
                 for metric in (primary, *also(primary))}  # fmt: skip
 
-    def of(self, seeds: Container[int]) -> "_Reached":
-        """What was reached with these seeds, in their order."""
-        results = [one for one in self.results if one["seed"] in seeds]
-        return replace(self, results=sorted(results, key=lambda one: int(one["seed"])))
-
     @property
-    def may_claim(self) -> bool:
-        return may_claim(len(self.results), has_chance(load_agent(self.agent)))
+    def seeds(self) -> list[int]:
+        return [one["seed"] for one in self.results]
+
+    def of(self, metric: str, seeds: Sequence[int]) -> Outcomes:
+        """What was reached with these seeds, in their order."""
+        whole, rows = self.outcomes[metric], [self.seeds.index(seed) for seed in seeds]
+        return Outcomes(whole.sums[rows], whole.counts)
+
+    def may_claim(self, seeds: Sequence[int]) -> bool:
+        return may_claim(len(seeds), has_chance(load_agent(self.agent)))
 
 
 def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]
     return {
         "options": step.options,
         "head": {**options_of(load_agent(step.agent)), **(step.options or {})}.get("head"),
-        "seeds": [one["seed"] for one in results],
+        "seeds": reached.seeds,
         **{key: primary[key] for key in ("mean", "low", "high", "by_seed")},
         "also": others,
         "ranking": {name: float(np.mean([one[name] for one in ranking])) for name in ranking[0]},
@@ -166,13 +169,14 @@ def _difference(
     nothing = dict.fromkeys(("mean", "low", "high", "p", "adjusted"), None) | {"claim": False}
     if first is None or second is None or metric == "snips":
         return nothing
+    of_first, of_second = first.seeds, second.seeds
     if same_start:
-        seeds = {one["seed"] for one in first.results} & {one["seed"] for one in second.results}
-        if not seeds:
+        of_first = of_second = sorted({*of_first} & {*of_second})
+        if not of_first:
             return nothing
-        first, second = first.of(seeds), second.of(seeds)
-    one, other = first.outcomes[metric], second.outcomes[metric]
+    one, other = first.of(metric, of_first), second.of(metric, of_second)
     if not np.array_equal(one.counts, other.counts):  # other users
         return nothing
     found = paired(one, other, same_seeds=same_start)
-    return nothing | asdict(found) | {"claim": first.may_claim and second.may_claim}
+    claim = first.may_claim(of_first) and second.may_claim(of_second)
+    return nothing | asdict(found) | {"claim": claim}
