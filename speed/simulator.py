@@ -33,7 +33,7 @@ from recgym.simulator.fit import Fitting  # noqa: E402
 from recgym.simulator.language import Language, Prompt  # noqa: E402
 from recgym.simulator.moments import Moments  # noqa: E402
 from recgym.simulator.prompts import DOMAINS, Prompts, sentence_of  # noqa: E402
-from recgym.simulator.small import make_small  # noqa: E402
+from recgym.simulator.small import Texts, make_small  # noqa: E402
 from recgym.simulator.tokens import learn_tokens  # noqa: E402
 
 KNOWN, CACHED, ROUNDS = 1_000_000, 50_000, 15  # look-ups, and items that they are about
@@ -57,7 +57,7 @@ def main() -> None:
     if asked.gpu and not torch.cuda.is_available():
         sys.exit("No GPU is here: run this where torch.cuda.is_available() is true.")
     with tempfile.TemporaryDirectory() as folder:
-        small = make_small([*sentences(), SPOKEN], Path(folder) / "small", steps=20)
+        small = make_small(Texts([*sentences(), SPOKEN]), Path(folder) / "small", steps=20)
         if asked.gpu:
             share_of_the_peak(MistralConfig(), "cuda", small)
             return

@@ -16,7 +16,7 @@ from recgym.cli import run
 from recgym.errors import InvalidArgument, MissingExtra, RecGymError
 from recgym.home import home
 from recgym.simulator.asked import PAPER, Asked, Fit, Tokenization
-from recgym.simulator.small import make_small
+from recgym.simulator.small import Texts, make_small
 from recgym.simulator.store import Simulator, about, simulators
 
 from .sentences import said
@@ -32,7 +32,7 @@ QUICK = (
 def model(tmp_path_factory):
     """A tiny model in a folder."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    make_small(["A book that is about travel, by chance."], folder, steps=1)
+    make_small(Texts(["A book that is about travel, by chance."]), folder, steps=1)
     return saved(folder, AutoTokenizer.from_pretrained(folder), seed=7, positions=1024)
 
 

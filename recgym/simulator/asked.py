@@ -18,7 +18,6 @@ SMALL = "recgym-small"  # the model that is made of the catalogue's own text
 _Rule = tuple[Callable[[float], bool], str]
 _COUNT: _Rule = (lambda value: 1 <= value < inf, "1 or more")
 _AT_LEAST_0: _Rule = (lambda value: 0 <= value < inf, "0 or more")
-_ABOVE_0: _Rule = (lambda value: 0 < value < inf, "above 0")
 _CHANCE: _Rule = (lambda value: 0 < value < 1, "between 0 and 1")
 _BELOW_1: _Rule = (lambda value: 0 <= value < 1, "0 or more, and below 1")
 _SHARE: _Rule = (lambda value: 0 < value <= 1, "above 0, and 1 at most")
@@ -38,7 +37,7 @@ class Tokenization:
     """How item tokens are learned; the paper takes all of 300 iterations and of the text."""
 
     iterations: int = 100  # at most
-    learning_rate: float = 0.005  # of Adam
+    learning_rate: float = 0.0  # of Adam; 0: .005, and .02 below ten million parameters
     tokens: int = 32  # of an item's text that are told
     patience: int = 5  # iterations without a lower loss that end it for an item; 0: none do
     least: float = 0.001  # by how much a loss is lower, as a share
@@ -48,11 +47,12 @@ class Tokenization:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be used."""
-        _hold(self, iterations=_COUNT, learning_rate=_ABOVE_0, tokens=_COUNT, patience=_AT_LEAST_0,
-              least=_BELOW_1, noise=_AT_LEAST_0, together=_COUNT, seed=_SEED)  # fmt: skip
+        _hold(self, iterations=_COUNT, learning_rate=_AT_LEAST_0, tokens=_COUNT,
+              patience=_AT_LEAST_0, least=_BELOW_1, noise=_AT_LEAST_0, together=_COUNT,
+              seed=_SEED)  # fmt: skip
 
 
-PAPER = Tokenization(iterations=300, patience=0, tokens=10_000)
+PAPER = Tokenization(iterations=300, learning_rate=0.005, patience=0, tokens=10_000)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Fit:
     epochs: int = 10  # over the moments of these users
     batches: int = 0  # at which it ends at the latest; 0: with the epochs
     batch_size: int = 20  # moments
-    learning_rate: float = 0.0  # of Adam; 0: .0001, and .003 below ten million parameters
+    learning_rate: float = 0.0  # that Adam begins with; 0: .0001, and .003 below ten million
     rank: int = 8  # of the adapter
     alpha: int = 16  # its scale is alpha / rank
     dropout: float = 0.05  # in the adapter

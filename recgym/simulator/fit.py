@@ -21,7 +21,7 @@ from recgym.simulator.prompts import Prompts
 
 ORDER, NEGATIVES, DROPOUT, SESSIONS = range(4)  # what is drawn: each has draws of its own
 _TEMPERATURE = 0.1  # of cosines
-_LARGE, _RATE, _TINY_RATE = 10_000_000, 0.0001, 0.003  # parameters, and learning rates
+_RATE, _TINY_RATE = 0.0001, 0.003  # at which large models and tiny ones begin to learn
 _POOL = 16  # batches whose prompts are sorted by length together
 
 
@@ -69,7 +69,7 @@ class Fitting:
         head = nn.Linear(language.width, 1, bias=False, device="meta")
         self.head = head.to_empty(device=language.device)
         nn.init.zeros_(self.head.weight)
-        self.rate = how.learning_rate or (_RATE if language.parameters >= _LARGE else _TINY_RATE)
+        self.rate = how.learning_rate or (_TINY_RATE if language.tiny else _RATE)
         self.optimizer = torch.optim.Adam([*self.learns, self.head.weight], self.rate)
         sizes = np.array([*(len(prompts.item(item)) for item in range(moments.n_items)), 0])
         self.lengths = sizes[moments.histories].sum(1)  # of histories, in tokens
@@ -132,6 +132,8 @@ class Fitting:
                 f"The fit stopped at batch {self.at:,}: a loss or its gradient is no number. Try "
                 f"a lower learning rate (it is {self.rate:g}), or float32."
             )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * (1 - self.at / len(self))  # to nothing, as it ends
         self.optimizer.step()
         return found
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from recgym.errors import Diverged, InvalidArgument, OutOfRoom, printable
 from recgym.networks import drawing_from
@@ -20,6 +21,7 @@ from recgym.simulator.asked import Precision
 
 Prompt = Sequence[int]  # tokens of words and of items
 _TOGETHER = {"cuda": 16_384, "cpu": 2_048}  # tokens that are read at once: what caches hold
+_TINY = 10_000_000  # parameters
 _ENDLESS = 1 << 20  # positions of a model that names none
 
 
@@ -96,6 +98,11 @@ class Language:
     def parameters(self) -> int:
         """How many numbers it has."""
         return sum(values.numel() for values in self.model.parameters())
+
+    @property
+    def tiny(self) -> bool:
+        """Whether it is so small that it learns in larger steps."""
+        return self.parameters < _TINY
 
     # -------------------------------------------------------------------------------- what it says
 
@@ -227,6 +234,15 @@ class Language:
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = prompt
         return torch.as_tensor(tokens).to(self.device), torch.as_tensor(lengths).to(self.device)
+
+
+def of_words(table: torch.Tensor, texts: Sequence[Prompt]) -> torch.Tensor:
+    """(texts, width): the mean of each text's words, as long as their vectors are; 0 of no text."""
+    lengths = torch.tensor([0, *map(len, texts)], device=table.device)
+    words = torch.tensor([word for text in texts for word in text], device=table.device)
+    means = functional.embedding_bag(words.long(), table, lengths.cumsum(0)[:-1], mode="mean")
+    found: torch.Tensor = functional.normalize(means) * table.norm(dim=1).mean()
+    return found
 
 
 def sha256_of(model: Any, tokenizer: Any) -> str:

@@ -25,10 +25,10 @@ from recgym.simulator.calibration import Scale, calibrated
 from recgym.simulator.catalogue import Catalogue, catalogue_of
 from recgym.simulator.feedback import Feedback, LanguageUser
 from recgym.simulator.fit import Fitting, adapt
-from recgym.simulator.language import Language
+from recgym.simulator.language import Language, of_words
 from recgym.simulator.moments import Moments
 from recgym.simulator.prompts import Prompts, domain_named, sentence_of
-from recgym.simulator.small import make_small, texts_of
+from recgym.simulator.small import Texts, make_small, texts_of
 from recgym.simulator.tokens import Tokens, beginning, learn_tokens
 
 Progress = Callable[[str, float | None], None]
@@ -277,10 +277,10 @@ class _Making:
         self.progress("reading the language model", None)
         return _language(self.asked, self.folder, self.asked.device)
 
-    def _small(self, texts: list[str], folder: Path) -> None:
+    def _small(self, texts: Texts, folder: Path) -> None:
         """The small model of these texts, which is made once for all simulators of a seed."""
         seed, what = self.asked.fit.seed, "a small language model"
-        key = sha256_of_json({"texts": texts, "seed": seed, "recgym": __version__})
+        key = sha256_of_json({"texts": vars(texts), "seed": seed, "recgym": __version__})
         known = home() / "simulators" / ".small" / key[:32]
         with self._alone(known, what):
             if not known.exists():
@@ -319,14 +319,19 @@ class _Making:
                 )
             return [language.tokens(f" {title}")[: how.tokens] for title in titles]
         texts = [language.tokens(sentence) for sentence in sentences]
-        key = sha256_of_json({"model": language.sha256, "texts": texts, "how": asdict(how)})
+        own = self.asked.model == SMALL  # to which an item was the mean of its words
+        key = sha256_of_json(
+            {"model": language.sha256, "texts": texts, "how": asdict(how), "own": own}
+        )
         file = home() / "simulators" / ".tokens" / f"{key[:32]}.safetensors"
         with self._alone(file, "item tokens"):
-            vectors = self._learned(language, texts, file)
+            vectors = self._learned(language, texts, file, own)
         language.items = vectors.to(language.device)
         return None
 
-    def _learned(self, language: Language, texts: list[list[int]], file: Path) -> torch.Tensor:
+    def _learned(
+        self, language: Language, texts: list[list[int]], file: Path, own: bool
+    ) -> torch.Tensor:
         """Item tokens, from those of them that are in the file."""
         written = time.monotonic()
 
@@ -338,11 +343,14 @@ class _Making:
                 checkpoint.write(file, {"items": {"vectors": vectors, "losses": losses}}, {})
                 written = time.monotonic()
 
-        known = None
+        how, known = self.asked.tokens, None
+        if own:
+            words = of_words(language.table, [text[: how.tokens] for text in texts])
+            known = words, torch.full((len(texts),), torch.nan)
         if kept := self._kept(file):
             items = kept[0]["items"]
             known = items["vectors"], items["losses"]
-        return learn_tokens(language, texts, self.asked.tokens, known, told)[0]
+        return learn_tokens(language, texts, how, known, told)[0]
 
     def _fitted(
         self, language: Language, prompts: Prompts, moments: Moments, request: dict[str, Any]

@@ -17,6 +17,7 @@ from recgym.simulator.language import Language, Prompt
 
 Tokens = tuple[torch.Tensor, torch.Tensor]  # the vectors of items, and the losses left
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # of Adam
+_RATE, _TINY_RATE = 0.005, 0.02  # at which items of large models and of tiny ones learn
 
 
 def learn_tokens(
@@ -82,6 +83,7 @@ def _told(
     vectors = vectors.to(to)
     rows = torch.arange(len(texts), device=to)  # those that still learn
     best, reached = vectors.clone(), torch.full((len(texts),), torch.inf, device=to)
+    rate = how.learning_rate or (_TINY_RATE if language.tiny else _RATE)
     waited = torch.zeros(len(texts), dtype=torch.long, device=to)
     first, second = torch.zeros_like(vectors), torch.zeros_like(vectors)  # moments of Adam
     for step in range(1, how.iterations + 1):
@@ -91,7 +93,7 @@ def _told(
         if not torch.isfinite(loss).all():
             raise Diverged(
                 f"Item tokens stopped at iteration {step}: a loss is no number. Try a lower "
-                f"learning rate (it is {how.learning_rate:g})."
+                f"learning rate (it is {rate:g})."
             )
         loss = loss.detach()
         lower = loss < reached[rows] * (1 - how.least)
@@ -102,7 +104,7 @@ def _told(
         first[rows] = _BETAS[0] * first[rows] + (1 - _BETAS[0]) * gradient
         second[rows] = _BETAS[1] * second[rows] + (1 - _BETAS[1]) * gradient.square()
         size = (second[rows] / (1 - _BETAS[1] ** step)).sqrt() + _EPS
-        vectors[rows] -= how.learning_rate * first[rows] / (1 - _BETAS[0] ** step) / size
+        vectors[rows] -= rate * first[rows] / (1 - _BETAS[0] ** step) / size
         if how.patience:
             rows = rows[waited[rows] < how.patience]
             if not len(rows):

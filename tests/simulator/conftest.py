@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from recgym.simulator.language import Language
-from recgym.simulator.small import make_small
+from recgym.simulator.small import Texts, make_small
 
 from .shelves import TEXTS
 
@@ -29,7 +29,7 @@ ITEMS = 12
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory):
     """What make_small writes, after few steps."""
-    return make_small(TEXTS, tmp_path_factory.mktemp("models") / "small", steps=60)
+    return make_small(Texts(TEXTS), tmp_path_factory.mktemp("models") / "small", steps=60)
 
 
 @pytest.fixture(scope="session")

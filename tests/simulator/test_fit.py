@@ -1,6 +1,5 @@
 """Fitting: the losses and where they begin, what learns and what not, going on from anywhere."""
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -18,7 +17,7 @@ from recgym.simulator.prompts import DOMAINS, Prompts
 from ..agents.worlds import logged
 from ..sentences import said
 from .conftest import made
-from .shelves import N_ITEMS, SHELVES, TITLES, shelved
+from .shelves import N_ITEMS, shelved
 from .test_language import alone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -335,6 +334,14 @@ def test_a_loss_that_is_no_number_is_said_and_nothing_is_lost(llama, moments):
     assert all(torch.equal(values, now[name]) for name, values in tensors.items())
 
 
+def test_steps_become_smaller_until_the_end(llama, moments):
+    fit, rates = fitting(llama, moments), []
+    while fit.at < len(fit):
+        fit.advance()
+        rates.append(fit.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx(0.01 * np.arange(len(fit), 0, -1) / len(fit))
+
+
 # ----------------------------------------------------------------------------- what is learned
 
 
@@ -348,25 +355,14 @@ def told_of(fit, held, count=10):
     return (more > 0).mean() + 0.5 * (more == 0).mean(), loss
 
 
-@pytest.fixture(scope="module")
-def shelf_words(small_read):
-    """The small model with the words of the shelves as item tokens, nearly."""
-    language = copy.deepcopy(small_read)
-    generator = torch.Generator().manual_seed(0)
-    words = torch.stack([
-        language.table[language.tokens(f" {shelf}")].mean(0).detach() for shelf in SHELVES
-    ])  # fmt: skip
-    noise = torch.randn(N_ITEMS, language.width, generator=generator)
-    language.items = words[torch.arange(N_ITEMS) % 2] + 0.3 * words.std() * noise
-    assert [title.split()[0] for title in TITLES[:2]] == list(SHELVES)
-    return language
-
-
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_a_world_of_two_shelves_is_learned_unless_labels_are_shuffled(shelf_words, shuffled):
-    language = copy.deepcopy(shelf_words)
+def test_a_world_of_two_shelves_is_learned_unless_labels_are_shuffled(llama, shuffled):
+    language, drawn = llama, torch.Generator().manual_seed(0)
+    shelf = torch.randn(2, language.width, generator=drawn)[torch.arange(N_ITEMS) % 2]
+    noise = torch.randn(N_ITEMS, language.width, generator=drawn)
+    language.items = language.table.std() * (shelf + 0.3 * noise)
     train, held = Moments.of(shelved("train", 60)), Moments.of(shelved("held", 40, seed=9))
-    how = Fit(epochs=4, learning_rate=0.005, batch_size=20, dropout=0.0, shuffled=shuffled)
+    how = Fit(epochs=4, learning_rate=0.01, batch_size=20, dropout=0.0, shuffled=shuffled)
     fit = fitting(language, train, how)
     assert told_of(fit, held) == pytest.approx((0.5, np.log(2)))
     learned(fit, len(fit))

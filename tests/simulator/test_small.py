@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recgym.errors import InvalidArgument
-from recgym.simulator.language import Language
-from recgym.simulator.prompts import DOMAINS, POSITIONS, Prompts
-from recgym.simulator.small import LISTED, TOLD, make_small, texts_of
+from recgym.simulator.language import Language, of_words
+from recgym.simulator.prompts import ASKING, DOMAINS, POSITIONS, Prompts, sentence_of
+from recgym.simulator.small import LISTED, SAID, Texts, _read, make_small, texts_of
+from recgym.simulator.tokens import telling
 
 from ..sentences import said
 from .shelves import TEXTS
@@ -25,11 +26,11 @@ def hashes(folder):
 
 def test_the_same_texts_and_seed_make_the_same_files(tmp_path):
     torch.manual_seed(1)
-    one = hashes(make_small(TEXTS, tmp_path / "one", steps=3))
+    one = hashes(make_small(Texts(TEXTS), tmp_path / "one", steps=3))
     torch.manual_seed(2)  # what others draw is no matter
-    two = hashes(make_small(TEXTS, tmp_path / "two", steps=3))
+    two = hashes(make_small(Texts(TEXTS), tmp_path / "two", steps=3))
     assert one == two and {"model.safetensors", "config.json", "tokenizer.json"} <= set(one)
-    other = hashes(make_small(TEXTS, tmp_path / "three", steps=3, seed=1))
+    other = hashes(make_small(Texts(TEXTS), tmp_path / "three", steps=3, seed=1))
     assert other["tokenizer.json"] == one["tokenizer.json"]
     assert other["model.safetensors"] != one["model.safetensors"]
 
@@ -38,19 +39,17 @@ def test_nobody_elses_draws_are_moved(tmp_path):
     torch.manual_seed(7)
     wanted = torch.rand(3)
     torch.manual_seed(7)
-    make_small(TEXTS[:2], tmp_path / "one", steps=1)
+    make_small(Texts(TEXTS[:2]), tmp_path / "one", steps=1)
     assert torch.equal(torch.rand(3), wanted)
 
 
 def test_it_has_learned_from_the_texts(small, tmp_path):
-    untrained = Language.load(str(make_small(TEXTS, tmp_path / "none", steps=0)))
+    untrained = Language.load(str(make_small(Texts(TEXTS), tmp_path / "none", steps=0)))
 
     def loss(language, texts):
-        tokens, lengths = language.joined([language.opening(text) for text in texts])
-        logits = language.model(input_ids=tokens).logits[:, :-1].log_softmax(2)
-        each = -logits.gather(2, tokens[:, 1:, None])[..., 0]
-        counted = torch.arange(tokens.shape[1] - 1) < lengths[:, None] - 1
-        return (each * counted).sum().item() / counted.sum().item()
+        told = [language.opening(text)[:SAID] for text in texts]
+        items = of_words(language.table, told)
+        return telling(language, items, *language.joined(told)).mean().item()
 
     with torch.no_grad():
         assert loss(untrained, TEXTS) > 0.9 * np.log(untrained.words)
@@ -75,10 +74,10 @@ def test_a_title_cannot_end_a_text(text, small):
 
 def test_progress_and_an_old_folder(tmp_path):
     shares = []
-    folder = make_small(TEXTS, tmp_path / "one", steps=4, progress=shares.append)
+    folder = make_small(Texts(TEXTS), tmp_path / "one", steps=4, progress=shares.append)
     assert shares == [0.25, 0.5, 0.75, 1.0]
     (folder / "old").touch()
-    make_small(["very little"], folder, steps=1)
+    make_small(Texts(["very little"]), folder, steps=1)
     assert not (folder / "old").exists() and Language.load(str(folder)).positions == 512
     assert [file.name for file in tmp_path.iterdir()] == ["one"]
 
@@ -86,13 +85,13 @@ def test_progress_and_an_old_folder(tmp_path):
 @pytest.mark.parametrize("texts", [[], ["", "  \n"]])
 def test_no_text_makes_no_model(texts, tmp_path):
     with pytest.raises(InvalidArgument) as problem:
-        make_small(texts, tmp_path / "one")
+        make_small(Texts(texts), tmp_path / "one")
     assert "There is no text to make a small language model of" in said(problem)
     assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_said_on_the_way(tmp_path, capfd):
-    make_small(TEXTS[:3], tmp_path / "one", steps=1)
+    make_small(Texts(TEXTS[:3]), tmp_path / "one", steps=1)
     assert capfd.readouterr() == ("", "")
 
 
@@ -103,58 +102,82 @@ BOOKS = [{"title": f"Book {item}", "topics": f"{'even' if item % 2 == 0 else 'od
 
 
 def lists_of(domain, items, **options):
-    """The lists among the texts, as the titles before the next item, it, and where it is listed."""
-    for text in texts_of(DOMAINS[domain], items, **options)[len(items) :]:
-        history, _, rest = text.removeprefix(DOMAINS[domain].opening).partition(", Compute ")
-        if rest:
-            item = rest.partition("that ")[2].partition(", book is titled")[0]
-            yield history.strip().split(", "), item, None
+    """The lists that are read, as the items before the next one, it, and where it is listed."""
+    domain = DOMAINS[domain]
+    texts = texts_of(domain, items, **options)
+    for *told, sentence in texts.lists:
+        numbers = [part for part in told if isinstance(part, int)]
+        words = tuple(part for part in told if isinstance(part, str))
+        (next_one,) = (item for item, one in enumerate(texts.sentences) if one.endswith(sentence))
+        if not words:  # a history, and what follows it
+            yield numbers, next_one, None
+        elif words == (domain.opening, ",", ASKING, domain.asked):
+            assert next_one == numbers[-1]
+            yield numbers[:-1], numbers[-1], None
         else:
-            history, _, rest = text.removeprefix(DOMAINS[domain].opening).partition(", In the ")
-            listed = rest.partition("books: ")[2].partition(", based on")[0].split(", ")
-            place = POSITIONS.index(text.rpartition(" ")[2])
-            assert len(listed) == 5
-            yield history.strip().split(", "), listed[place], place
+            *words, place = words
+            assert words == [domain.opening, ",", domain.listing, domain.choosing]
+            place, history, five = POSITIONS.index(place.strip()), numbers[:-5], numbers[-5:]
+            assert told.index(domain.listing) == len(history) + 2
+            assert next_one == five[place]
+            yield history, five[place], place
 
 
 def test_every_list_is_of_items_that_share_a_topic():
-    topics = {book["title"]: set(book["topics"].split(", ")) for book in BOOKS}
+    topics = [set(book["topics"].split(", ")) for book in BOOKS]
     lengths, places = set(), []
     for history, item, place in lists_of("books", BOOKS, lists=300):
-        assert set.intersection(*(topics[title] for title in [*history, item]))
+        assert set.intersection(*(topics[one] for one in [*history, item]))
         assert len({*history, item}) == len(history) + 1
         lengths.add(len(history))
         places.append(place)
     assert lengths == set(range(LISTED[0], LISTED[1] + 1))
-    assert 80 < sum(place is not None for place in places) < 120
+    assert sum(place is not None for place in places) == 300 / 5
     assert {place for place in places if place is not None} == set(range(5))
 
 
 def test_without_topics_lists_share_a_word_that_is_not_in_most():
     words = ("red", "blue", "green", "white")
     tools = [{"title": f"a {words[item % 4]} tool {item}"} for item in range(40)]
-    texts = texts_of(DOMAINS["products"], tools, lists=60)[40:]
-    for text in texts:
-        told = text.partition(":")[2].partition(", Compute")[0].partition(", In the")[0]
-        assert len({title.split()[1] for title in told.strip().split(", ")}) == 1
+    for history, item, _ in lists_of("products", tools, lists=60):
+        assert len({one % 4 for one in [*history, item]}) == 1
+
+
+def test_lists_are_as_long_as_items_share_a_topic():
+    few = [{"title": f"Book {item}", "topics": f"topic {item // 6}"} for item in range(18)]
+    lengths = {len(history) for history, _, _ in lists_of("books", few, lists=80)}
+    assert lengths == {2, 3, 4, 5}
 
 
 def test_what_nothing_shares_makes_no_list():
-    assert len(texts_of(DOMAINS["books"], BOOKS[:4])) == 4
+    assert texts_of(DOMAINS["books"], BOOKS[:4]).lists == []
     same = [{"title": f"the {item}", "topics": "all"} for item in range(20)]
-    assert len(texts_of(DOMAINS["books"], same)) == 20
+    found = texts_of(DOMAINS["books"], same)
+    assert found.lists == [] and len(found.sentences) == 20
 
 
-def test_long_titles_are_cut_in_lists():
-    long = [{"title": f"{item} " + "word " * 30, "topics": "ab"[item % 2]} for item in range(40)]
-    long += [{"title": f"none {item}"} for item in range(40)]
-    for text in texts_of(DOMAINS["books"], long, lists=20)[80:]:
-        assert text.count("word") <= (1 + LISTED[1] + 5) * TOLD
+def test_items_without_a_text_are_not_read(tmp_path):
+    make_small(Texts(["", ", book is titled A.", ""]), tmp_path / "small", steps=20)
 
 
-def test_the_words_of_prompts_are_few_tokens_to_it(tmp_path):
-    folder = make_small(texts_of(DOMAINS["books"], BOOKS), tmp_path / "small", steps=1)
-    language = Language.load(str(folder))
+def test_prompts_are_to_it_what_it_has_read(tmp_path):
+    """Token by token, so that nothing in a prompt is strange to it."""
+    domain = DOMAINS["books"]
+    texts = texts_of(domain, BOOKS, lists=60)
+    language = Language.load(str(make_small(texts, tmp_path / "small", steps=1)))
     language.items = torch.zeros(30, language.width)
-    prompt = Prompts(language, DOMAINS["books"]).likelihood([1, 2])
-    assert len(prompt) < 1.5 * len(f"{DOMAINS['books'].opening} Compute the likelihood".split()) + 4
+    prompts = Prompts(language, domain)
+    _, rows = _read(language, texts)
+    for row, (history, item, place) in zip(
+        rows[30:], lists_of("books", BOOKS, lists=60), strict=True
+    ):
+        if place is not None:
+            five = [token - language.words for token in row if token >= language.words][-5:]
+            asked = prompts.choice(history, five) + prompts.labels[place]
+        elif row[1] == language.words + history[0]:
+            asked = prompts.state(history)
+        else:
+            asked = [*prompts.likelihood(history), *prompts.of(item)]
+        title = sentence_of(domain, BOOKS[item]).removeprefix(", book is titled Book")
+        assert row == [*asked, *language.tokens(title), language.tokenizer.eos_token_id]
+    assert len(prompts.likelihood([1, 2])) < 1.5 * len(f"{domain.opening}{ASKING}".split()) + 4

@@ -591,7 +591,7 @@ def test_what_diverges_says_so_and_leaves_nothing_half_made(data, asked):
         (Fit, "state_weight", (-1.0, float("nan"))),
         (Fit, "seed", (-1, 2**32)),
         (Tokenization, "iterations", (0, -3)),
-        (Tokenization, "learning_rate", (0.0, -1.0, float("nan"))),
+        (Tokenization, "learning_rate", (-1.0, float("inf"), float("nan"))),
         (Tokenization, "tokens", (0,)),
         (Tokenization, "patience", (-1,)),
         (Tokenization, "least", (-0.1, 1.0)),

@@ -15,7 +15,7 @@ from .conftest import made
 from .shelves import SENTENCES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FEW = Tokenization(iterations=12, patience=0)
+FEW = Tokenization(iterations=12, learning_rate=0.005, patience=0)
 
 
 def sentences_of(language, count=6):
@@ -226,6 +226,9 @@ def test_a_loss_that_is_no_number_is_said(llama):
         learn_tokens(llama, [[4, 5, 6]], FEW)
     assert "Item tokens stopped at iteration 1" in said(problem)
     assert "(it is 0.005)" in said(problem)
+    with pytest.raises(Diverged) as problem:
+        learn_tokens(llama, [[4, 5, 6]], Tokenization(iterations=1))
+    assert "(it is 0.02)" in said(problem)  # tiny models learn faster
 
 
 def test_vectors_learn_in_half_the_precision_too(small):
