@@ -64,7 +64,7 @@ class Fit:
     epochs: int = 10  # over the moments of these users
     batches: int = 0  # at which it ends at the latest; 0: with the epochs
     batch_size: int = 20  # moments
-    learning_rate: float = 0.0  # that Adam begins with; 0: .0001, and .003 below ten million
+    learning_rate: float = 0.0  # Adam's first; 0: .0001, and .003 below ten million parameters
     rank: int = 8  # of the adapter
     alpha: int = 16  # its scale is alpha / rank
     dropout: float = 0.05  # in the adapter

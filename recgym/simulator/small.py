@@ -2,9 +2,9 @@
 
 It has read nothing but sentences on the items, and prompts on lists of items that share a topic (a
 word, where no topics are known), after which the item in question is told: so it keeps, to a
-prompt's end, which one that was. An item is one vector to it, as item tokens
-are: the mean of its sentence's words. Of users it knows nothing. It is called "recgym-small"
-wherever it is used, so that nobody takes it for a language model that knows the world.
+prompt's end, which one that was. An item is one vector to it, as item tokens are: the mean of its
+sentence's words. Of users it knows nothing. It is called "recgym-small" wherever it is used, so
+that nobody takes it for a language model that knows the world.
 """
 
 import re
@@ -34,8 +34,8 @@ WORDS, WIDTH, LAYERS, HEADS = 2_000, 64, 2, 4
 LONGEST = 512  # tokens of a prompt
 STEPS, BATCH, LEARNING_RATE = 800, 32, 0.003  # of pre-training
 LISTS, LISTED = 20_000, (2, 10)  # and items in them before the next one, where so many share it
-FEWEST = 5  # items that make a list
-COMMONEST = 1 / 2  # of all items: what more of them share makes no list
+FEWEST = 5  # items: what more of them share makes lists
+COMMONEST = 1 / 2  # of all items: what more of them share makes none
 SAID = 32  # tokens of a sentence
 _NOISE = 0.02  # of items' vectors, as item tokens are not quite the mean of their words
 _WORD = re.compile(r"\w+")
@@ -168,7 +168,9 @@ def _trained(
             tokens, read = language.joined([rows[row] for row in drawn])
             items = tokens - language.words
             vectors = model.get_input_embeddings()(tokens.clamp(max=language.words - 1))
-            told = of_words(language.table, [sentences[item] for item in items[items >= 0]])
+            told = of_words(
+                language.table, [sentences[item] for item in items[items >= 0].tolist()]
+            )
             vectors[items >= 0] = told + _NOISE * torch.randn_like(told)
             logits = language.next_words(language.read(vectors[:, :-1]).last_hidden_state)
             said = (torch.arange(1, tokens.shape[1]) < read[:, None]) & (items[:, 1:] < 0)

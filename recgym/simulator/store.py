@@ -319,19 +319,17 @@ class _Making:
                 )
             return [language.tokens(f" {title}")[: how.tokens] for title in titles]
         texts = [language.tokens(sentence) for sentence in sentences]
-        own = self.asked.model == SMALL  # to which an item was the mean of its words
-        key = sha256_of_json(
-            {"model": language.sha256, "texts": texts, "how": asdict(how), "own": own}
-        )
+        key = sha256_of_json({
+            "model": language.sha256, "texts": texts, "how": asdict(how),
+            "own": self.asked.model == SMALL,
+        })  # fmt: skip
         file = home() / "simulators" / ".tokens" / f"{key[:32]}.safetensors"
         with self._alone(file, "item tokens"):
-            vectors = self._learned(language, texts, file, own)
+            vectors = self._learned(language, texts, file)
         language.items = vectors.to(language.device)
         return None
 
-    def _learned(
-        self, language: Language, texts: list[list[int]], file: Path, own: bool
-    ) -> torch.Tensor:
+    def _learned(self, language: Language, texts: list[list[int]], file: Path) -> torch.Tensor:
         """Item tokens, from those of them that are in the file."""
         written = time.monotonic()
 
@@ -344,7 +342,7 @@ class _Making:
                 written = time.monotonic()
 
         how, known = self.asked.tokens, None
-        if own:
+        if self.asked.model == SMALL:  # to which an item was the mean of its words
             words = of_words(language.table, [text[: how.tokens] for text in texts])
             known = words, torch.full((len(texts),), torch.nan)
         if kept := self._kept(file):
