@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,11 @@ from rich.text import Text
 from recgym.errors import InvalidArgument
 
 Command = Callable[[Sequence[str]], None]
-OUT = Console(emoji=False)
+_UNWATCHED = 200  # columns of tables in files and pipes, where no terminal says how wide it is
+OUT = Console(
+    emoji=False,
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNWATCHED,
+)
 ERR = Console(stderr=True, emoji=False)
 
 

@@ -48,15 +48,21 @@ def page(card: Mapping[str, Any], pictures: list[str]) -> str:
         _note(card),
         "## How it answers",
         _answers(card),
-        *[f"![{_ALT[name]}]({name})" for name in pictures],
+        *[f"![{_shown(name, card)}]({name})" for name in pictures],
     ]
     return "\n\n".join(parts) + "\n"
 
 
-_ALT = {
-    PICTURE: "right pairs of all rows, reliability, rewards by popularity, positions of choices",
-    STATES: "states on their two main axes, coloured by the topic of what was taken next",
-}
+def _shown(picture: str, card: Mapping[str, Any]) -> str:
+    if picture == PICTURE:
+        return "right pairs of all rows, reliability, rewards by popularity, positions of choices"
+    coloured = ", coloured by the topic of what was taken next" if _topics(card) else ""
+    return f"states on their two main axes{coloured}"
+
+
+def _topics(card: Mapping[str, Any]) -> bool:
+    """Does the catalogue know any?"""
+    return any(card["states"]["topics"])
 
 
 def _made(card: Mapping[str, Any]) -> str:
@@ -138,17 +144,16 @@ def _worth(card: Mapping[str, Any]) -> str:
 
 
 def _rows(card: Mapping[str, Any]) -> str:
-    itself = card["rows"][FITTED]
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "seeds": lambda row: str(row["seeds"]),
         **{said: partial(_right, name) for name, said in _RIGHT.items()},
         "calibration error": lambda row: f"{row['calibration']['error']:.4f}",
     }
-    if itself["alike"]["chance"]:
+    if _topics(card):
         columns["states alike"] = lambda row: (
             f"{row['alike']['same']:.3f} ({row['alike']['chance']:.3f})"
         )
-    if "truth" in itself:
+    if "truth" in card["rows"][FITTED]:
         columns["rank correlation with the truth"] = lambda row: _sure(
             row["truth"]["rank correlation"]
         )
@@ -165,10 +170,13 @@ def _right(name: str, row: Mapping[str, Any]) -> str:
 
 def _note(card: Mapping[str, Any]) -> str:
     several = ", ".join(f"“{label}”" for label, row in card["rows"].items() if row["seeds"] > 1)
+    alike = (
+        "*States alike*: how often the nearest state of another user has the same topic next, and "
+        "in brackets how often any has. "
+    )
     return (
-        "*As popular*: the other item of a pair is drawn by popularity. *States alike*: how often "
-        "the nearest state of another user has the same topic next, and in brackets how often any "
-        "has. Rows of shares learn from as many batches as the simulator itself. Calibration and "
+        "*As popular*: the other item of a pair is drawn by popularity. "
+        f"{alike if _topics(card) else ''}Rows of shares learn from as many batches as the simulator itself. Calibration and "
         f"cost are of the first seed; several seeds have {several or 'none'}. Cost is ten "
         "questions on each user, measured where the card was made."
     )

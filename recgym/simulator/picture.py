@@ -30,26 +30,28 @@ def draw_card(card: Mapping[str, Any], file: Path) -> Path:
 
 
 def draw_states(card: Mapping[str, Any], file: Path) -> Path:
-    """States on their two main axes, coloured by the topic of what was taken next."""
+    """States on their two main axes, coloured by the topic of what was taken next, if known."""
     places = np.array(card["states"]["places"]).reshape(-1, 2)
     topics = np.array(card["states"]["topics"])
     with drawing(file, (8, 6)) as figure:
         axes = figure.subplots()
-        names = ["", *sorted(set(topics) - {""})]
-        for name, colour in zip(names, (_PALE, *PALETTE), strict=False):
+        known = sorted(set(topics) - {""})
+        for name, colour in zip(["", *known], (_PALE, *PALETTE), strict=False):
             across, up = places[topics == name].T
             axes.scatter(across, up, s=12, color=colour, label=name or "other topics")
-        axes.set(title=f"{card['simulator']}: states, by the topic of the next item")
+        coloured = "by the topic of the next item" if known else "of items without topics"
+        axes.set(title=f"{card['simulator']}: states, {coloured}")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        if known:
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return file
 
 
 def _rows(axes: "Axes", rows: Mapping[str, Any]) -> None:
     places = np.arange(len(rows))[::-1]
     for number, (name, label) in enumerate(
-        {"uniform": "any other", "popular": "as popular"}.items()
+        {"uniform": "any other item", "popular": "one as popular"}.items()
     ):
         right = [row["right"][name] for row in rows.values()]
         means = np.array([one["mean"] for one in right])
@@ -58,9 +60,9 @@ def _rows(axes: "Axes", rows: Mapping[str, Any]) -> None:
                       color=PALETTE[number], label=label)  # fmt: skip
     axes.axvline(0.5, color=INK, lw=1, ls=":")
     axes.set_yticks(places, list(rows), fontsize=8)
-    axes.set(title="Right pairs", xlabel="taken above the other item")
+    axes.set(title="Right pairs", xlabel="taken above the other")
     axes.grid(color=_GRID, lw=0.6, axis="x")
-    axes.legend(title="the other item", fontsize=8, title_fontsize=8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
 
 
 def _reliability(axes: "Axes", points: list[list[float]]) -> None:

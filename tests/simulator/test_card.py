@@ -15,6 +15,7 @@ from recgym.simulator.asked import SMALL as SMALL_MODEL
 from recgym.simulator.asked import Asked, Fit, Tokenization
 from recgym.simulator.card import FITTED, Card
 from recgym.simulator.page import page, write_card
+from recgym.simulator.picture import draw_states
 from recgym.simulator.store import fit_simulator
 
 from ..training import SMALL, pixels
@@ -171,8 +172,17 @@ def test_what_is_not_known_has_no_column(whole):
     for row in changed["rows"].values():
         del row["truth"]
         row["alike"] = {"same": 0.0, "chance": 0.0}
-    text = page(changed, [])
-    assert "the truth" not in text and "| states alike" not in text
+    changed["states"]["topics"] = [""] * len(changed["states"]["topics"])
+    text = page(changed, ["states.png"])
+    assert "the truth" not in text and "states alike" not in text.lower()
+    assert "![states on their two main axes](states.png)" in text
+
+
+@pytest.mark.parametrize("topics", [["a", "a", "b"], ["", "", ""]])
+def test_states_have_colours_where_topics_are_known(topics, tmp_path):
+    card = {"simulator": "w", "states": {"places": [[0, 0], [1, 2], [2, 1]], "topics": topics}}
+    shown = pixels(draw_states(card, tmp_path / "states.png"))
+    assert (np.ptp(shown, axis=2) > 50).any() == any(topics)
 
 
 def test_a_card_is_written_as_json_page_and_pictures(whole, tmp_path):
