@@ -176,9 +176,10 @@ def _note(card: Mapping[str, Any]) -> str:
     )
     return (
         "*As popular*: the other item of a pair is drawn by popularity. "
-        f"{alike if _topics(card) else ''}Rows of shares learn from as many batches as the simulator itself. Calibration and "
-        f"cost are of the first seed; several seeds have {several or 'none'}. Cost is ten "
-        "questions on each user, measured where the card was made."
+        f"{alike if _topics(card) else ''}Rows of shares learn from as many batches as the "
+        "simulator itself. Calibration and cost are of the first seed; several seeds have "
+        f"{several or 'none'}. Cost is ten questions on each user, measured where the card was "
+        "made."
     )
 
 
