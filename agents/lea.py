@@ -49,6 +49,9 @@ class LEA(SA2C):
     action_weight: float = 0.1  # of the cross-entropy of augmented actions
     action_q_weight: float = 0.01  # of the loss of their values
     refresh: int = 1000  # steps after which the simulator chooses among the five best anew
+    choices: Literal["words", "rewards"] = (
+        "words"  # by the word it says for one of five, or rewards
+    )
     asked: int = 0  # steps, drawn each time, whose users it is asked about; 0: about all
     answers: str = "llm"  # the policy of the dataset beside, in which it has answered
     scale: Literal["standardised", "probability", "raw"] = "standardised"  # of its rewards
@@ -194,7 +197,11 @@ class LEA(SA2C):
         for first in range(0, len(rows), _BLOCK):
             some = rows[first : first + _BLOCK]
             histories, five = self._histories(some), self.best_five(some)
-            places = self.chooser.choices(histories, five, int(rng.integers(2**31)))
+            draw = int(rng.integers(2**31))  # of the order in which the five are shown
+            if self.choices == "words":
+                places = self.chooser.choices(histories, five, draw)
+            else:
+                places = self.chooser.rewards(histories, five).argmax(1)
             chosen = five[np.arange(len(some)), places]
             actions[some] = torch.as_tensor(chosen)
             if self.rewards == "simulator":

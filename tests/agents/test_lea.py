@@ -192,6 +192,17 @@ def test_augmented_actions_are_among_the_five_best_and_never_the_pad(fond):
     np.testing.assert_array_equal(fond.asked[0][1], fond.asked[1][1])
 
 
+def test_it_may_choose_what_has_the_highest_reward(fond):
+    fond.rewards = lambda histories, items: -items.astype(np.float32)
+    words, rewards = lea(rewards="log"), lea(rewards="log", choices="rewards")
+    words.augment()
+    rewards.augment()
+    ((_, five, _),) = fond.asked  # once: rewards need no words
+    order = np.argsort(np.random.default_rng((0, 0, 21)).permutation(len(words.data)))
+    assert torch.equal(rewards.found["actions"], torch.as_tensor(five[order].min(1)))
+    assert torch.equal(words.found["actions"], torch.as_tensor(five[order].max(1)))
+
+
 # ---------------------------------------------------------------------------------- the equations
 
 
