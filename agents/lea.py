@@ -49,9 +49,7 @@ class LEA(SA2C):
     action_weight: float = 0.1  # of the cross-entropy of augmented actions
     action_q_weight: float = 0.01  # of the loss of their values
     refresh: int = 1000  # steps after which the simulator chooses among the five best anew
-    choices: Literal["words", "rewards"] = (
-        "words"  # by the word it says for one of five, or rewards
-    )
+    choices: Literal["words", "rewards"] = "words"  # what it says, or rewards most highly
     asked: int = 0  # steps, drawn each time, whose users it is asked about; 0: about all
     answers: str = "llm"  # the policy of the dataset beside, in which it has answered
     scale: Literal["standardised", "probability", "raw"] = "standardised"  # of its rewards
