@@ -119,11 +119,12 @@ def test_where_there_is_none_the_list_says_how_to_make_one(capsys):
     assert json.loads(printed(capsys, "simulator", "list", "--json").out) == {}
 
 
-def test_those_that_are_there_are_listed(capsys, model):
+def test_those_that_are_there_are_listed(capsys, model, monkeypatch):
     fit(capsys, model, "--seed", "3")
     (home() / "simulators" / "half").mkdir()
     told = json.loads(printed(capsys, "simulator", "list", "--json").out)
     assert told == {name: about(name) for name in simulators()} and len(told) == 2
+    monkeypatch.setattr(cli_simulator.OUT, "width", 200)
     lines = printed(capsys, "simulator", "list").out.splitlines()
     assert lines[0].split() == ["simulator", "model", "data", "users", "moments", "right", "pairs",
                                 "seed"]  # fmt: skip
