@@ -37,7 +37,7 @@ class _Run:
     """
 
     suite: Path  # a TOML file
-    only: tuple[str, ...] = ()  # parts of the names of rows, or of benchmarks
+    only: tuple[str, ...] = ()  # names of rows or benchmarks, or parts of several
     processes: int = os.cpu_count() or 1  # at a time; the numbers do not depend on it
     minutes: float = math.inf  # after which nothing new is begun
     list: bool = False  # what is done, running, failed and to do

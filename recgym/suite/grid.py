@@ -21,7 +21,7 @@ State = Literal["done", "running", "failed", "to do"]
 
 @dataclass
 class Grid:
-    """A suite, and what of it is there; `only` names parts of rows and of benchmarks."""
+    """A suite, and what of it is there; `only` are names of rows and benchmarks, or parts."""
 
     suite: Suite
     only: Sequence[str] = ()
@@ -31,15 +31,14 @@ class Grid:
     def __post_init__(self) -> None:
         """Choose rows and benchmarks, and read what happened before."""
         rows, benchmarks = list(self.suite.rows), list(self.suite.benchmarks)
-        of_rows = [part for part in self.only if any(part in name for name in rows)]
-        others = [part for part in self.only if part not in of_rows]
-        for part in others:
-            if not any(part in name for name in benchmarks):
-                raise UnknownName("row or benchmark of the suite", part, [*rows, *benchmarks])
-        self.rows = [self.suite.rows[name] for name in rows
-                     if not of_rows or any(part in name for part in of_rows)]  # fmt: skip
-        self.benchmarks = [name for name in benchmarks
-                           if not others or any(part in name for part in others)]  # fmt: skip
+        others = [word for word in self.only if not _meant(word, rows)]
+        for word in others:
+            if not _meant(word, benchmarks):
+                raise UnknownName("row or benchmark of the suite", word, [*rows, *benchmarks])
+        of_rows = {name for word in self.only for name in _meant(word, rows)}
+        of_benchmarks = {name for word in others for name in _meant(word, benchmarks)}
+        self.rows = [self.suite.rows[name] for name in rows if name in (of_rows or rows)]
+        self.benchmarks = [name for name in benchmarks if name in (of_benchmarks or benchmarks)]
         agents = {row.agent for row in self.suite.rows.values()}
         self.journal = Journal.read(home() / "suites" / self.suite.name, agents)
 
@@ -240,3 +239,8 @@ def _chosen_by(metrics: Mapping[str, Any]) -> float:
         return float(metrics["shop"]["score"])
     main = metrics["ranking"]["main"]["all"] if metrics else {}
     return float(main.get("ndcg@10", -math.inf))
+
+
+def _meant(word: str, names: Sequence[str]) -> list[str]:
+    """The names that a word stands for: the one that it is, or all that it is a part of."""
+    return [word] if word in names else [name for name in names if word in name]

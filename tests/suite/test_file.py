@@ -103,6 +103,23 @@ def test_a_suite_that_is_not_there_and_words_that_fit_nothing_are_said(tiny):
         said(problem)
 
 
+@pytest.mark.parametrize(
+    ("words", "rows", "benchmarks"),
+    [
+        ([], ["guess", "guess-more", "other"], ["tiny:SHOP", "tiny:USERS"]),
+        (["guess"], ["guess"], ["tiny:SHOP", "tiny:USERS"]),
+        (["gues"], ["guess", "guess-more"], ["tiny:SHOP", "tiny:USERS"]),
+        (["guess", "oth", "USERS"], ["guess", "other"], ["tiny:USERS"]),
+        (["tiny:SHOP"], ["guess", "guess-more", "other"], ["tiny:SHOP"]),
+    ],
+)
+def test_a_word_is_a_name_or_a_part_of_several(tiny, words, rows, benchmarks):
+    more = "".join(f'[[rows]]\nname = "{name}"\nagent = "tiny:Guess"\n'
+                   for name in ("guess-more", "other"))  # fmt: skip
+    grid = Grid(tiny.suite(GUESS + more, ["tiny:SHOP", "tiny:USERS"]), words)
+    assert [row.name for row in grid.rows] == rows and grid.benchmarks == benchmarks
+
+
 def test_seeds_are_those_of_the_row_then_of_the_benchmark_then_of_all(tiny):
     found = tiny.suite(
         'seeds = [0, 1]\n[seeds-of]\n"tiny:USERS" = [0, 1, 2]\n' + GUESS
