@@ -142,7 +142,7 @@ def _trained(results: Mapping[str, Any], benchmarks: Iterable[str]) -> str:
         for row, cell in results["rows"][one].items()
         if cell and any(name in cell["training"] for name in shows)
     ]
-    return markdown([["row", "benchmark", *shows], *sorted(rows)]) if rows else ""
+    return markdown([["row", "benchmark", *shows], *rows]) if rows else ""
 
 
 def _reached(cell: dict[str, Any] | None, metric: str) -> str:
@@ -233,8 +233,9 @@ def _answers(
     if not answers:
         return ""
     return (
-        "What is claimed: *yes* or *no* where one of the two is better beyond chance, *not here* "
-        "where these data do not tell them apart.\n\n"
+        "What is claimed: *yes* or *no* where one of the two is better beyond chance, after Holm's "
+        "adjustment for all comparisons on a benchmark; *not here* where these data do not tell "
+        "them apart.\n\n"
         f"{markdown([['claim', 'rows', *columns], *answers])}"
     )
 
