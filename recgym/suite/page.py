@@ -1,6 +1,5 @@
 """The results of a suite in a page: tables, and sentences."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -137,7 +136,7 @@ def _trained(results: Mapping[str, Any], benchmarks: Iterable[str]) -> str:
     """What was logged at the end, of rows that log it."""
     shows = results["shows"]
     rows = [
-        [f"`{row}`", one, *(f"{cell['training'].get(name, math.nan):.3f}" for name in shows)]
+        [f"`{row}`", one, *(_logged(cell["training"].get(name)) for name in shows)]
         for one in benchmarks
         for row, cell in results["rows"][one].items()
         if cell and any(name in cell["training"] for name in shows)
@@ -145,12 +144,20 @@ def _trained(results: Mapping[str, Any], benchmarks: Iterable[str]) -> str:
     return markdown([["row", "benchmark", *shows], *rows]) if rows else ""
 
 
+def _logged(number: float | None) -> str:
+    return "" if number is None else f"{number:.3f}"
+
+
 def _reached(cell: dict[str, Any] | None, metric: str) -> str:
     if cell is None or cell["mean"] is None:
         return "not run"
-    seeds = ", 1 seed" if len(cell["seeds"]) == 1 else f", {len(cell['seeds'])} seeds"
     of = cell.get("also", {}).get(metric, cell)
-    return spread(of["mean"], of["low"], of["high"], DIGITS[metric]) + seeds
+    reached = spread(of["mean"], of["low"], of["high"], DIGITS[metric])
+    return f"{reached}, {_seeds(len(cell['seeds']))}"
+
+
+def _seeds(number: int) -> str:
+    return "1 seed" if number == 1 else f"{number} seeds"
 
 
 def _verdict(one: Mapping[str, Any]) -> Verdict:
@@ -177,6 +184,11 @@ def _differences(
     )
     if alike:
         told += " Rows with the same start begin alike, seed by seed: these are paired, too."
+    if any(one.get("alike") for of in by_pair.values() for one in of.values()):
+        told += (
+            " Where seeds are alike, both rows recommend the same: validation kept what they had "
+            "learned before their ways parted."
+        )
     return f"{told}\n\n{markdown([['row', 'against', *columns], *cells])}"
 
 
@@ -187,7 +199,8 @@ def _compared(one: dict[str, Any] | None, digits: int) -> str:
     if verdict == "not run":
         return verdict
     mark = {"won": " ▲", "lost": " ▼"}.get(verdict, "") if one["claim"] else ""
-    return f"{verdict} {spread(one['mean'], one['low'], one['high'], digits, '+')}{mark}"
+    alike = f"; {_seeds(one['alike'])} alike" if one.get("alike") else ""
+    return f"{verdict} {spread(one['mean'], one['low'], one['high'], digits, '+')}{mark}{alike}"
 
 
 def _sentences(

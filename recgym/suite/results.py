@@ -166,7 +166,8 @@ def _difference(
     first: _Reached | None, second: _Reached | None, metric: str, same_start: bool
 ) -> dict[str, Any]:
     """How much better the first is; where they start alike, of the seeds that both have."""
-    nothing = dict.fromkeys(("mean", "low", "high", "p", "adjusted"), None) | {"claim": False}
+    nothing = dict.fromkeys(("mean", "low", "high", "p", "adjusted"), None)
+    nothing |= {"claim": False, "alike": 0}
     if first is None or second is None or metric == "snips":
         return nothing
     of_first, of_second = first.seeds, second.seeds
@@ -179,4 +180,6 @@ def _difference(
         return nothing
     found = paired(one, other, same_seeds=same_start)
     claim = first.may_claim(of_first) and second.may_claim(of_second)
-    return nothing | asdict(found) | {"claim": claim}
+    alike = sum(bool((first.of(metric, [seed]).sums == second.of(metric, [seed]).sums).all())
+                for seed in {*of_first} & {*of_second})  # fmt: skip
+    return nothing | asdict(found) | {"claim": claim, "alike": alike}

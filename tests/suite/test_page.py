@@ -117,6 +117,9 @@ def test_what_answers_rest_on_is_folded_away():
     results["comparisons"][0]["same start"] = True
     assert "| `a` | `b`, same start | won" in filled(EMPTY, results)
     assert "Rows with the same start begin alike, seed by seed" in filled(EMPTY, results)
+    assert "alike |" not in filled(EMPTY, results)
+    results["comparisons"][0]["alike"] = 1
+    assert "(+0.100 to +0.300); 1 seed alike |" in filled(EMPTY, results)
     assert "| row | HR@5 | NDCG@5 | HR@10 | NDCG@10 | HR@20 | NDCG@20 |" in metrics
     assert "| `b` | 0.050 | 0.050 | 0.100 | 0.100 | 0.200 | 0.200 |" in metrics
     assert "| `b` | one | 0.900 |" in logged

@@ -21,6 +21,9 @@ COMPARED = (
     + '[[rows]]\nname = "never"\nagent = "tiny:Wild"\nseeds = [0]\n'
     + '[[comparisons]]\nrow = "guess"\n'
     + 'against = { "its other" = ["turned"], "all" = ["turned", "never"], "VSKNN" = ["vsknn"] }\n'
+    + '[[rows]]\nname = "same"\nagent = "tiny:Guess"\nseeds = [1, 2]\n'
+    + "options = { noise = 0.01 }\n"
+    + '[[comparisons]]\nrow = "same"\nagainst = { "itself" = ["guess"] }\n'
     + '[[comparisons]]\nrow = "guess"\nsame-start = true\nagainst = { "itself" = ["turned"] }\n'
     + '[[claims]]\nsays = "Order matters"\nrow = "guess"\nabove = "turned"\n'
     + '[[claims]]\nsays = "It is tame"\nrow = "guess"\nabove = "never"\n'
@@ -29,7 +32,7 @@ COMPARED = (
 
 def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsys, monkeypatch):
     found = tiny.suite(COMPARED)
-    run(tiny.command("--processes", "2", "--only", "guess", "turned")[1:])
+    run(tiny.command("--processes", "2", "--only", "guess", "turned", "same")[1:])
     page = tiny.folder / "README.md"
     page.write_text(
         "# Ours\n<!-- results of grid.toml -->\nold\n<!-- /results of grid.toml -->\nend\n"
@@ -42,11 +45,12 @@ def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsy
     assert cells["guess"]["options"] == {"noise": 0.01}
     assert cells["guess"]["low"] <= cells["guess"]["mean"] <= cells["guess"]["high"]
     assert cells["guess"]["mean"] == pytest.approx(cells["guess"]["ranking"]["ndcg@10"])
-    first, again, never, agent, alike = content["comparisons"]
-    (start,) = (one for one in content["comparisons"] if one["same start"])
-    assert start is alike and start["low"] > 0 and not start["claim"]  # of the seed of both
+    first, again, never, agent, same, start = content["comparisons"]
+    assert [one["alike"] for one in content["comparisons"]] == [0, 0, 0, 0, 2, 0]
+    assert start["same start"] and not same["same start"]
+    assert start["low"] > 0 and not start["claim"]  # of the seed of both
     assert first["mean"] == pytest.approx(cells["guess"]["mean"] - cells["turned"]["mean"])
-    assert first["low"] > 0 and first["adjusted"] == 3 * first["p"] and not first["claim"]
+    assert first["low"] > 0 and first["adjusted"] == 4 * first["p"] and not first["claim"]
     assert again["against"] == "turned" and never["mean"] is agent["mean"] is None
     capsys.readouterr()
     run(tiny.command("--show", "--plots", str(tiny.folder / "drawn"))[1:])
