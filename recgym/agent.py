@@ -60,16 +60,21 @@ class Agent(Protocol):
         """An agent as it was saved."""
 
 
+def agent_homes() -> dict[str, str]:
+    """The agents that come with recgym, by name: where their classes are."""
+    return dict(import_module(_AGENTS).AGENTS)
+
+
 def agent_names() -> list[str]:
     """The agents that come with recgym."""
-    return sorted(import_module(_AGENTS).AGENTS)
+    return sorted(agent_homes())
 
 
 def load_agent(name: str) -> type[Any]:
     """The class of an agent: of that name, or of `package.module:Class`."""
     home = name
     if ":" not in name:
-        agents = import_module(_AGENTS).AGENTS
+        agents = agent_homes()
         if name not in agents:
             raise UnknownName("agent", name, agents, "Others are named package.module:Class.")
         home = agents[name]
@@ -99,9 +104,9 @@ def home_of(agent: type[Any]) -> str:
 
 def short_name(home: str) -> str:
     """What an agent at `package.module:Class` is called: its own name, or one made of that."""
-    for name, known in import_module(_AGENTS).AGENTS.items():
+    for name, known in agent_homes().items():
         if known == home:
-            return str(name)
+            return name
     return re.sub(r"[^a-z0-9]+", "-", home.lower()).strip("-")
 
 

@@ -7,11 +7,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from recgym.agent import short_name
+from recgym.agent import agent_homes, short_name
 from recgym.benchmarks import BENCHMARKS, Benchmark
 from recgym.envs.frozen import frozen
 from recgym.envs.frozen import normalised as on_oracle_scale
@@ -169,11 +168,6 @@ def _first(problems: Sequence[str]) -> str:
     return problems[0] + (f" {more} more rules are broken." if more else "")
 
 
-def _known() -> dict[str, str]:
-    """The agents that come with recgym, by name: where their classes are."""
-    return dict(import_module("recgym.agents").AGENTS)
-
-
 # -------------------------------------------------------------------------------- from the bytes
 
 
@@ -184,7 +178,7 @@ def _judged(data: bytes) -> tuple[Submission | None, list[str]]:
     own = {key: content.pop(key) for key in ("name", "team", "note")}
     stated = Submission(**own, report=Report(**content), sha256=hashlib.sha256(data).hexdigest())
     problems = list(_broken_rules(stated.report))
-    if (home := _known().get(stated.name, stated.report.agent)) != stated.report.agent:
+    if (home := agent_homes().get(stated.name, stated.report.agent)) != stated.report.agent:
         problems.append(f"The name '{stated.name}' is that of {home}: give --name another.")
     return stated, problems
 

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from recgym.agent import has_chance, home_of, load_agent, made, options_of
+from recgym.agent import agent_homes, has_chance, home_of, load_agent, made, options_of
 from recgym.benchmarks import Benchmark, benchmark_named
 from recgym.errors import InvalidArgument, UnknownName, printable
 from recgym.evaluation.closed_loop import USERS
@@ -247,6 +247,11 @@ def _row(
             "such as snqn-sasrec."
         )
     agent = load_agent(table.get("agent", name))
+    if (home := agent_homes().get(name, home_of(agent))) != home_of(agent):
+        raise InvalidArgument(
+            f"The row '{name}' has the name of another agent, {home}: no leaderboard takes it so; "
+            f"name it otherwise, such as {name}-tuned."
+        )
     own_options, tuned_as = _options(table, names), table.get("tuned-as", "")
     if table.get("tune", False):
         if tuned_as or not candidates:

@@ -40,6 +40,7 @@ def test_the_suites_that_come_along_say_what_they_show(name):
         (GUESS + 'seeds = ["a"]\n', "is a list of one whole number or more"),
         (GUESS + GUESS, "Two rows are named 'guess'"),
         (GUESS.replace('"guess"', '"A b"'), "'A b' cannot name a row"),
+        (GUESS.replace('"guess"', '"popular"'), "the name of another agent, recgym.agents."),
         (GUESS + "tune = true\n", "[tune] lists nothing to try"),
         (GUESS + "tune = 1\n", "'tune' of the row 'guess' is true or false"),
         (GUESS + "[tune]\nnoise = 1\n", "a list of what is tried"),
