@@ -111,9 +111,12 @@ def _table(results: Mapping[str, Any], columns: Mapping[str, Column], metric: st
              for one in columns.values() if one.metric == metric}  # fmt: skip
     drawn = _points(results)
     names = dict.fromkeys(row for of in cells.values() for row in of if row not in drawn)
+    run = [row for row in names if any(of.get(row) for of in cells.values())]
     rows = [[f"`{row}`", *(_reached(of[row], metric) if row in of else "" for of in cells.values())]
-            for row in names]  # fmt: skip
-    return markdown([["row", *(f"{one} ({NAMES[metric]})" for one in cells)], *rows])
+            for row in run]  # fmt: skip
+    table = markdown([["row", *(f"{one} ({NAMES[metric]})" for one in cells)], *rows])
+    missing = [f"`{row}`" for row in names if row not in run]
+    return f"{table}\n\nNot run: {_and(missing)}." if missing else table
 
 
 def _points(results: Mapping[str, Any]) -> set[str]:

@@ -61,7 +61,7 @@ def test_what_was_reached_is_written_compared_rendered_and_submitted(tiny, capsy
     assert drawn.suffix == ".png" and drawn.stat().st_size > 5000
     text = page.read_text()
     assert text.startswith("# Ours\n<!-- results of grid.toml -->\nThe grid of `grid.toml`")
-    assert "| `never` | not run |" in text and f"won {first['mean']:+.3f}" in text
+    assert "\n\nNot run: `never`.\n" in text and f"won {first['mean']:+.3f}" in text
     assert "- `guess` against its other (`turned`): better on tiny:SHOP.\n" in text
     assert "- `guess` against all (`turned` and `never`): not all run on tiny:SHOP.\n" in text
     assert "- `guess` against VSKNN (`vsknn`): not run on tiny:SHOP.\n" in text
