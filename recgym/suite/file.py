@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,11 @@ def read_suite(file: Path) -> Suite:
             f"The suite {file} is no TOML in UTF-8: {printable(str(problem))}."
         ) from None
     top = _Table(content, "the suite", _SUITE)
-    names = top.names("benchmarks")
+    usual = top.names("benchmarks")  # of rows that name none
+    tables = [_Table(row, "a row", None) for row in top.get("rows", [])]
+    tables = [replace(row, content={"benchmarks": [*usual], **row.content}) for row in tables]
+    of_rows = (row.names("benchmarks") for row in tables)
+    names = tuple(dict.fromkeys(chain(usual, *of_rows)))
     benchmarks = {name: benchmark_at(name) for name in names}
     tune = _Table(top.get("tune", {}), "[tune]", None)
     seed, tried = tune.get("seed", 0), {k: v for k, v in tune.content.items() if k != "seed"}
@@ -97,8 +101,8 @@ def read_suite(file: Path) -> Suite:
     seeds = {"": top.seeds("seeds") or (0,)} | _seeds_of(top, names)
     common = _options(top, names)
     rows: dict[str, Row] = {}
-    for content in top.get("rows", []):
-        for row in _rows(content, names, seeds, common, candidates if tried else []):
+    for table in tables:
+        for row in _rows(table.content, names, seeds, common, candidates if tried else []):
             if row.name in rows:
                 raise InvalidArgument(f"Two rows are named '{row.name}': give one another name.")
             rows[row.name] = row
@@ -271,16 +275,13 @@ def _row(
                     "out."
                 )
             made(agent, changed_options(agent, {**options[one], **candidate}), 0)
-    own = table.names("benchmarks") if "benchmarks" in content else tuple(names)
-    for one in own:
-        if one not in names:
-            raise UnknownName("benchmark of the suite", one, names)
     asked = {"": table.seeds("seeds")} if "seeds" in content else dict(seeds)
     asked |= _seeds_of(table, names)
     if not has_chance(agent):
         asked = {"": (0,)}
     by_benchmark = {one: asked.get(one, asked[""]) for one in names}
-    return Row(name, home_of(agent), options, tuned_as, own, by_benchmark)
+    of = table.names("benchmarks")
+    return Row(name, home_of(agent), options, tuned_as, of, by_benchmark)
 
 
 def _comparison(content: Any, rows: Mapping[str, Row]) -> Comparison:

@@ -31,7 +31,9 @@ def test_the_suites_that_come_along_say_what_they_show(name):
         (GUESS + "agnet = 1\n", "key of the row 'guess' is named 'agnet'. Did you mean 'agent'"),
         (GUESS.replace("tiny:Guess", "markow"), "No agent is named 'markow'. Did you mean 'markov"),
         (GUESS + "options = { nose = 1 }\n", "option of Guess is named 'nose'. Did you mean 'noi"),
-        (GUESS + 'benchmarks = ["tiny:SHOPS"]\n', "Did you mean 'tiny:SHOP'"),
+        (GUESS + 'benchmarks = ["tiny:SHOPS"]\n', "no attribute 'SHOPS'"),
+        (GUESS + 'benchmarks = ["retailrocket-v"]\n', "Did you mean 'retailrocket-v0'"),
+        (GUESS + "benchmarks = []\n", "'benchmarks' of a row is a list of one name or more"),
         ('simulators = { "tiny:SHO" = "x" }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
         ('simulators = { "tiny:SHOP" = 1 }\n' + GUESS, "'tiny:SHOP' of simulators of the suite is"),
         ('seeds-of = { "tiny:SHO" = [1] }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
@@ -135,6 +137,14 @@ def test_seeds_are_those_of_the_row_then_of_the_benchmark_then_of_all(tiny):
         "guess": [(0, 1), (0, 1, 2)], "one": [(7,), (7,)], "more": [(7,), (8, 9)],
         "sure": [(0,), (0,)],
     }  # fmt: skip
+
+
+def test_a_row_is_asked_where_it_says_and_else_where_the_suite_says(tiny):
+    more = GUESS.replace('"guess"', '"more"') + 'benchmarks = ["tiny:USERS", "tiny:SHOP"]\n'
+    found = tiny.suite(more + GUESS, ["tiny:MASKED"])
+    assert [*found.benchmarks] == ["tiny:MASKED", "tiny:USERS", "tiny:SHOP"]
+    assert found.rows["more"].benchmarks == ("tiny:USERS", "tiny:SHOP")
+    assert found.rows["guess"].benchmarks == ("tiny:MASKED",)
 
 
 def test_options_are_given_to_all_agents_that_have_them_and_a_row_has_the_last_word(tiny):
