@@ -87,8 +87,7 @@ def read_suite(file: Path) -> Suite:
     usual = top.names("benchmarks")  # of rows that name none
     tables = [_Table(row, "a row", None) for row in top.get("rows", [])]
     tables = [replace(row, content={"benchmarks": [*usual], **row.content}) for row in tables]
-    of_rows = (row.names("benchmarks") for row in tables)
-    names = tuple(dict.fromkeys(chain(usual, *of_rows)))
+    names = tuple(dict.fromkeys(chain(usual, *(row.names("benchmarks") for row in tables))))
     benchmarks = {name: benchmark_at(name) for name in names}
     tune = _Table(top.get("tune", {}), "[tune]", None)
     seed, tried = tune.get("seed", 0), {k: v for k, v in tune.content.items() if k != "seed"}
@@ -243,7 +242,7 @@ def _row(
     common: Mapping[str, Mapping[str, Any]],
     candidates: Sequence[Mapping[str, Any]],
 ) -> Row:
-    name = str(content.get("name", "")) if isinstance(content, dict) else ""
+    name = str(content.get("name", ""))
     table = _Table(content, f"the row '{printable(name)}'", _ROW)
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
@@ -280,8 +279,7 @@ def _row(
     if not has_chance(agent):
         asked = {"": (0,)}
     by_benchmark = {one: asked.get(one, asked[""]) for one in names}
-    of = table.names("benchmarks")
-    return Row(name, home_of(agent), options, tuned_as, of, by_benchmark)
+    return Row(name, home_of(agent), options, tuned_as, table.names("benchmarks"), by_benchmark)
 
 
 def _comparison(content: Any, rows: Mapping[str, Row]) -> Comparison:
