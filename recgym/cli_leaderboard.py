@@ -8,13 +8,13 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from recgym.benchmarks import benchmark_named
+from recgym.benchmarks import Benchmark, benchmark_named
 from recgym.errors import InvalidArgument, RecGymError
 from recgym.evaluation.tasks import Task
 from recgym.home import write_whole
 from recgym.leaderboard.render import render
 from recgym.leaderboard.submission import files_of, new, read, validate
-from recgym.leaderboard.verification import TOLERANCE, recompute, reproduce
+from recgym.leaderboard.verification import TEAM, TOLERANCE, Against, recompute, reproduce
 from recgym.terminal import ERR, OUT, Command, bars, chosen, command, plain
 
 ROOT = Path("leaderboards")
@@ -100,7 +100,8 @@ def _recompute(options: _Recompute) -> None:
     for file in sorted(options.files) or files_of(options.root):
         try:
             with bars() as progress:
-                asked = benchmark_named(read(file, options.root).report.benchmark)
+                stated = read(file, options.root)
+                asked = benchmark_named(stated.report.benchmark)
                 if task is None or task.benchmark != asked:
                     task = Task(asked, "test", progress)
                 record = recompute(
@@ -110,11 +111,22 @@ def _recompute(options: _Recompute) -> None:
             failed = True
             _failed(str(problem))
             continue
-        against = record.recomputed.against
-        _passed(f"{file}" + ("" if against is None else
-                f": {against.mean:+.4g} against the baseline, p {against.p:.3f}"))  # fmt: skip
+        _passed(f"{file}{_held(record.recomputed.against, stated.row, asked)}")
     if failed:
         raise SystemExit(1)
+
+
+def _held(against: Against | None, row: str, benchmark: Benchmark) -> str:
+    """How a row stands to the baseline, or why that is not known."""
+    if against:
+        return f": {against.mean:+.4g} against the baseline, p {against.p:.3f}"
+    baseline = benchmark.baseline
+    if benchmark.primary == "snips" or row == f"{benchmark.name}/{baseline}--{TEAM}":
+        return ""
+    return (
+        f": not held against the baseline, {baseline}, whose row or predictions are not here; "
+        f"`recgym evaluate {baseline} --benchmark {benchmark.name}` makes them, and then again"
+    )
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def read_suite(file: Path) -> Suite:
         ) from None
     top = _Table(content, "the suite", _SUITE)
     usual = top.names("benchmarks")  # of rows that name none
-    tables = [_Table(row, "a row", None) for row in top.get("rows", [])]
+    tables = [_Table(row, _place(row), None) for row in top.get("rows", [])]
     tables = [replace(row, content={"benchmarks": [*usual], **row.content}) for row in tables]
     names = tuple(dict.fromkeys(chain(usual, *(row.names("benchmarks") for row in tables))))
     benchmarks = {name: benchmark_at(name) for name in names}
@@ -178,6 +178,12 @@ class _Table:
                 f"{printable(repr(found))} was given."
             )
         return tuple(dict.fromkeys(found))
+
+
+def _place(row: Any) -> str:
+    """Where a row stands, by its name if it has one."""
+    name = row.get("name") if isinstance(row, dict) else None
+    return f"the row '{printable(str(name))}'" if name else "a row"
 
 
 def _seeds_of(table: _Table, names: Iterable[str]) -> dict[str, tuple[int, ...]]:

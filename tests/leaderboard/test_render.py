@@ -305,7 +305,15 @@ def test_the_verbs_do_what_they_say(board, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.count("✓") == 4 and "demo-v0/lucky--passerby: the hash of its data is not" in out
     run(["recompute", str(file), "--predictions", str(board.predictions())])
-    assert "against the baseline" in capsys.readouterr().out
+    assert "against the baseline, p" in capsys.readouterr().out
+    baseline = board.steady.read_bytes()
+    board.steady.unlink()
+    run(["recompute", str(file), "--predictions", str(board.predictions())])
+    out = capsys.readouterr().out
+    assert "not held against the baseline" in out and f"evaluate steady --benchmark {ORACLE}" in out
+    board.steady.write_bytes(baseline)
+    run(["recompute", str(file), "--predictions", str(board.predictions())])
+    assert "against the baseline, p" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
         run(["render", "--check"])
     assert stopped.value.code == 1 and "+# Leaderboard" in capsys.readouterr().out

@@ -33,7 +33,7 @@ def test_the_suites_that_come_along_say_what_they_show(name):
         (GUESS + "options = { nose = 1 }\n", "option of Guess is named 'nose'. Did you mean 'noi"),
         (GUESS + 'benchmarks = ["tiny:SHOPS"]\n', "no attribute 'SHOPS'"),
         (GUESS + 'benchmarks = ["retailrocket-v"]\n', "Did you mean 'retailrocket-v0'"),
-        (GUESS + "benchmarks = []\n", "'benchmarks' of a row is a list of one name or more"),
+        (GUESS + "benchmarks = []\n", "'benchmarks' of the row 'guess' is a list of one name"),
         ('simulators = { "tiny:SHO" = "x" }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
         ('simulators = { "tiny:SHOP" = 1 }\n' + GUESS, "'tiny:SHOP' of simulators of the suite is"),
         ('seeds-of = { "tiny:SHO" = [1] }\n' + GUESS, "Did you mean 'tiny:SHOP'"),
