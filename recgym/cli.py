@@ -22,6 +22,7 @@ from recgym.terminal import ERR, Command, chosen, plain
 
 def main() -> None:
     """Run one command; errors of ours are one sentence, and exit with 1."""
+    sys.modules["gym_notices"] = None  # type: ignore[assignment]  # of Gym, which d3rlpy imports
     try:
         run(sys.argv[1:])
     except gymnasium.error.Error as problem:  # ours are such, too

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import minari
 import numpy as np
@@ -330,3 +331,11 @@ def test_what_is_damaged_is_refused_in_words(dataset, damage, tmp_path):
     with pytest.raises(InvalidArgument, match="that can be read") as problem:
         kind.load(folder)
     assert kind.__name__ in said(problem)
+
+
+def test_a_command_that_needs_d3rlpy_says_nothing_of_gym():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("recgym"), "agents", "d3rlpy-bc"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "d3rlpy" in done.stdout and not done.stderr
