@@ -56,6 +56,8 @@ SESSIONS, SESSION = 2_000, 31  # its windows of 10 are all full
 STRIDES = (5, 10)  # the default, and one window for as many targets as it holds
 ROUNDS, SLACK = 11, 1.3
 ENCODERS = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}  # and what RecBole calls them
+PEAKS = [*itertools.product(("supervised", "snqn"), (LARGE, HUGE)),
+         ("crr-small", LARGE), ("crr-small", FILMS), ("crr", FILMS)]  # fmt: skip
 
 Act = Callable[[], object]
 
@@ -85,9 +87,7 @@ def main() -> None:
     for n_items, strides in ((SMALL, STRIDES), (LARGE, STRIDES[:1])):
         against_recbole(n_items, strides)
     against_d3rlpy(SMALL)
-    peaks = [*itertools.product(("supervised", "snqn"), (LARGE, HUGE)),
-             ("crr-small", LARGE), ("crr-small", FILMS), ("crr", FILMS)]  # fmt: skip
-    for agent, of in peaks:
+    for agent, of in PEAKS:
         subprocess.run([sys.executable, __file__, "--peak", agent, str(of),
                         "--threads", str(asked.threads)], check=True)  # fmt: skip
     sys.exit(not all(kept))
@@ -473,9 +473,7 @@ def d3rlpy(name: str, data: minari.MinariDataset) -> Act:
 def begun(agent: Learner, data: minari.MinariDataset) -> Learner:
     """The agent where `fit` begins its loop."""
     training = copy.copy(agent)
-    training.data, training.on = Steps(data, agent.ends), torch.device(agent.device)
-    training._run, training._asked = Run(), None
-    training._begin()
+    training._begin(data)
     return training
 
 
