@@ -151,7 +151,8 @@ class Skips(NamedTuple):
 
     Both are judged in the state of the acceptance. Where skips do not enter histories, that is the
     very state in which they were shown; where they do, it is that of the same user, who has seen
-    the skipped items by then.
+    the skipped items by then. Where all sessions are single impressions, those of equal
+    observations count as one.
     """
 
     accepted: NDArray[np.int64]  # (pairs,)
@@ -169,21 +170,33 @@ class Skips(NamedTuple):
 
 def skips_of(data: Steps) -> Skips:
     """Of all acceptances that have any; an item that is accepted in the end was not rejected."""
+    common = common_to_pairs(data)
+    order = np.lexsort(common.T)  # stable: of what is equal, as it happened
+    common, taken, actions = common[order], data.taken[order], data.actions[order]
     rows, end = np.arange(len(data)), len(data) - 1
-    next_taken = np.minimum.accumulate(np.where(data.taken, rows, end)[::-1])[::-1]
+    next_taken = np.minimum.accumulate(np.where(taken, rows, end)[::-1])[::-1]
     pairs = np.flatnonzero(
-        ~data.taken
-        & data.taken[next_taken]
-        & (data.episodes == data.episodes[next_taken])
-        & (data.actions != data.actions[next_taken])
+        ~taken
+        & taken[next_taken]
+        & (common == common[next_taken]).all(1)
+        & (actions != actions[next_taken])
     )
     if not len(pairs):
         raise InvalidArgument(
-            "No session of the dataset shows an item in vain before one that brings a reward, so "
-            "there are no pairs: pairs='sampled' draws what is rejected."
+            "No session of the dataset shows an item in vain before one that brings a reward, nor "
+            "do single impressions of equal observations, so there are no pairs: pairs='sampled' "
+            "draws what is rejected."
         )
     accepted, first = np.unique(next_taken[pairs], return_index=True)
-    return Skips(accepted, np.append(first, len(pairs)), data.actions[pairs])
+    return Skips(order[accepted], np.append(first, len(pairs)), actions[pairs])
+
+
+def common_to_pairs(data: Steps) -> NDArray[np.int32 | np.int64]:
+    """(steps, some): the session; where all are single impressions, what was seen before them."""
+    if not data.last.all():
+        return data.episodes[:, None]
+    seen = [part for part in (data.items, data.answers) if part is not None]
+    return np.hstack([part[data.states] for part in seen])
 
 
 # ---------------------------------------------------------------------------------- in the shop

@@ -16,11 +16,11 @@ TARGETS = 2000  # at most, evenly taken
 
 
 class Validation:
-    """The actions that brought a reward after a history."""
+    """The actions that brought a reward after a history; where nothing has one, without it."""
 
     def __init__(self, data: Steps, on: torch.device) -> None:
         """Choose them."""
-        rows = np.flatnonzero(data.taken & ~data.empty)
+        rows = np.flatnonzero(data.taken & (~data.empty | data.empty.all()))
         if not len(rows):
             raise InvalidArgument(
                 "The validation data have no action after a history that brought a reward: train "

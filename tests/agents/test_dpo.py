@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from recgym.agents import heads
+from recgym.agents.batches import Steps
 from recgym.agents.dpo import DPO, preference, preference_loss, skips_of
 from recgym.agents.heads import ItemHead, drawn_from, log_total
 from recgym.agents.supervised import Supervised
@@ -25,6 +26,7 @@ from .worlds import (
     all_steps,
     assert_same_bits,
     cyclic,
+    head_set,
     hit_rate,
     in_training,
     logged,
@@ -433,6 +435,25 @@ def test_pairs_are_those_that_a_loop_finds(accepting):
         assert (np.abs(counts - wanted) <= 5 * np.sqrt(wanted)).all()  # none where none is wanted
 
 
+def test_single_impressions_of_equal_observations_make_the_pairs_of_one_session():
+    rng = np.random.default_rng(2)
+    items, accepted = rng.integers(ITEMS, size=400), rng.random(400) < 0.2
+    seen = rng.integers(2, size=400)  # of two histories, in turns at random
+
+    def steps(name, *rows):
+        return Steps(logged(name, [items[some] for some in rows], ITEMS,
+                            rewards=[accepted[some] for some in rows]))  # fmt: skip
+
+    single, order = steps("single", *np.arange(400)[:, None]), np.argsort(seen, kind="stable")
+    single.items[single.states, 0] = seen
+    found = skips_of(single)
+    expected = skips_of(steps("whole", *(np.flatnonzero(seen == some) for some in (0, 1))))
+    assert len(expected.accepted) > 40
+    assert found.accepted.tolist() == order[expected.accepted].tolist()
+    assert found.offsets.tolist() == expected.offsets.tolist()
+    assert found.items.tolist() == expected.items.tolist()
+
+
 @pytest.mark.parametrize("rewards", [None, [[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1]]])
 def test_a_log_without_pairs_is_refused(rewards):
     data = logged("all", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 1, 2, 3]], 4, rewards=rewards)
@@ -466,10 +487,11 @@ def test_a_world_of_three_items_is_solved(options):
     assert hit_rate(DPO(**quick, **options).fit(train), fresh) > 0.99
 
 
-def test_what_is_accepted_is_preferred_to_what_is_shown_more_often():
+@pytest.mark.parametrize("length", [8, 1], ids=["sessions", "single impressions"])
+def test_what_is_accepted_is_preferred_to_what_is_shown_more_often(length):
     """Of ten users, eight are shown one item, and three accept; two another, and almost both do."""
     often, welcome, rng = 0, 1, np.random.default_rng(0)
-    items = np.where(rng.random((300, 8)) < 0.8, often, welcome)
+    items = np.where(rng.random((300, 8)) < 0.8, often, welcome).reshape(-1, length)
     accepted = rng.random(items.shape) < np.where(items == often, 0.375, 0.9)
     data = logged("shown", items, 3, rewards=accepted, shown=accepted)
     taken = np.bincount(items[accepted])
@@ -481,3 +503,11 @@ def test_what_is_accepted_is_preferred_to_what_is_shown_more_often():
 
     assert liked(Supervised(**quick)) == [often]
     assert liked(DPO(**quick, second_learning_rate=0.01, pairs="skipped")) == [welcome]
+
+
+def test_single_impressions_are_validated_by_what_is_accepted_of_them():
+    sessions, accepted = [[2], [5], [2], [0], [2]], [[1], [1], [1], [0], [1]]
+    data = logged("single", sessions, ITEMS, rewards=accepted)
+    training = in_training(DPO(**SMALL, pairs="skipped"), data, data)
+    head_set(training.networks[POLICY].head("supervised"), bias=[0, 0, 2, 0, 0, 1, 0])
+    assert training.validated()["ndcg@10"] == pytest.approx((3 + 1 / math.log2(3)) / 4)

@@ -433,7 +433,7 @@ def test_empty_data_are_refused(data):
 
 def test_validation_data_without_a_target_are_refused():
     train = foreign([([1, 2, 3], [1, 1, 1], False)])
-    for poor in ([([1], [1], False)], [([1, 2, 3], [1, 0, 0], False)]):
+    for poor in ([([1], [0], False)], [([1, 2, 3], [1, 0, 0], False)]):
         validation = foreign(poor)
         with pytest.raises(InvalidArgument, match="no action after a history") as problem:
             load_agent("sqn")(**QUICK).fit(train, validation)
