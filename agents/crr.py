@@ -34,6 +34,8 @@ class CRRTransformer(Refined[Recommender], Learner):
     hidden: int = 768  # the width of the policy's last layer but one
     init: str = "distilgpt2"  # published weights: a name on the hub, or a folder; random: none
     critic_size: int = 256  # of the critic's own embeddings, LSTM and layer
+    learning_rate: float = 0.0001  # of Adam
+    second_learning_rate: float = 0.00005  # of Adam after a first stage; without: learning_rate
     critic_learning_rate: float = 0.001  # of Adam
     stages: Literal["both", "first", "second", "joint"] = "both"  # joint: as one, from the start
     discount: float = 0.6  # of the next step's value; the paper: .6 for MovieLens, .9 for Yoochoose
@@ -43,10 +45,10 @@ class CRRTransformer(Refined[Recommender], Learner):
     advantage: Literal["mean", "max", "exact"] = "mean"  # over the mean, or best, of own actions
     actions: int = 4  # that the policy draws for each state; exact: it needs none
     soft: float = 0.005  # share by which targets follow in a step
-    regressed: Literal["taken", "all"] = "all"  # actions that the second stage weighs
+    regressed: Literal["taken", "all"] = "all"  # what the second stage weighs; taken: as logged
     share: float = 1.0  # of the sessions that are learned from
-    dropped: float = 0.0  # share of rewards that the second stage sees as 0
-    flipped: float = 0.0  # share of rewards that it sees mirrored, between the least and the most
+    dropped: float = 0.0  # share of rewards that the critic alone sees as 0
+    flipped: float = 0.0  # share it sees mirrored between least and most; none if all are equal
 
     heads: ClassVar[tuple[str, ...]] = ("policy",)
     ranges = Refined.ranges | {
@@ -64,7 +66,8 @@ class CRRTransformer(Refined[Recommender], Learner):
         order = self._once(SESSIONS).permutation(data.episodes[-1] + 1)
         kept = order[: max(1, round(self.share * len(order)))]
         self.rows = np.flatnonzero(np.isin(data.episodes, kept))
-        self.imitated_rows = self.imitable(data, self.rows)
+        if self.stages != "second":  # which imitates nothing
+            self.imitated_rows = self.imitable(data, self.rows)
         drawn, rewards = self._once(NOISE).random(len(data)), data.rewards
         mirrored = np.where(drawn < self.flipped, rewards.min() + rewards.max() - rewards, rewards)
         self.rewards = np.where(drawn >= 1 - self.dropped, np.float32(0), mirrored)
@@ -83,6 +86,8 @@ class CRRTransformer(Refined[Recommender], Learner):
 
     def begun(self) -> None:
         """Take published weights; targets learn nothing, and leave nothing out."""
+        if self.stages == "both" and self.warmup_steps != self.steps:  # equal: the first alone
+            super().begun()
         if self.init != "random":
             encoder = self.networks[POLICY].encoder
             if not isinstance(encoder, GPT2):
@@ -173,14 +178,14 @@ class CRRTransformer(Refined[Recommender], Learner):
             shares = shares + (1.0 if (taken := self.imitated(batch)) is None else taken)
         state = policy.state(batch.seen)
         loss, each = policy.head("policy").cross_entropy(state, batch.actions, shares)
-        effective = weights.sum().square() / (len(weights) * weights.square().sum()).clamp(min=1e-9)
+        effective = weights.sum().square() / (len(weights) * weights.square().sum()).clamp(1e-37)
         return {
             "policy": loss,
             "cross-entropy": each.mean(),
             "weight": weights.mean(),
             "weight spread": weights.std(correction=0),
             "effective share": effective,
-            "share at the cap": (weights >= self.cap).float().mean(),
+            "share at the cap": ((weights >= self.cap) & (self.filter == "exp")).float().mean(),
         }
 
     def weights(self, batch: Batch) -> torch.Tensor:
@@ -223,4 +228,6 @@ class CRRTransformerSmall(CRRTransformer):
     size: int = 64  # of embeddings
     hidden: int = 64  # the width of the policy's last layer but one
     init: str = "random"  # or published weights: a name on the hub, or a folder
+    learning_rate: float = 0.005  # of Adam
+    second_learning_rate: float = 0.001  # of Adam after a first stage; without: learning_rate
     critic_size: int = 64  # of the critic's own embeddings, LSTM and layer

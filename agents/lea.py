@@ -5,6 +5,7 @@ from a log; equations are numbered as in the paper. What recommends never sees t
 """
 
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -35,8 +36,9 @@ class LEA(SA2C):
 
     Learns from what `recgym simulator export` writes beside a dataset, by SA2C, or by SNQN with
     advantages=False.
-    Three switches make the paper's variants: LER is rewards alone, LES state alone, LES' state
-    "simulator", LEA augmentation alone, LEASR all of them; SA2C itself is none.
+    In the paper's eight variants, the letters after LE say what is switched on: A augmentation, S
+    state "both" and S' "simulator", R rewards "simulator"; of SA2C itself, nothing. LES' over SNQN
+    changes nothing in what recommends, which shares no weight with its values.
     """
 
     augmentation: bool = True  # imitate, too, what the simulator would take of the five best
@@ -74,16 +76,25 @@ class LEA(SA2C):
         run: Run | None = None,
     ) -> Self:
         """Learn from sessions in which a simulator answered: these, or those beside them."""
-        if self.infos or self.augmentation:
-            try:
-                from recgym.simulator.export import answered
-            except ImportError:
-                raise MissingExtra("A simulator", "llm") from None
-            train = answered(train, self.answers)
+        if self._asks:
+            train = _export().answered(train, self.answers)
         return super().fit(train, validation, env, run)
+
+    def depends_on(self, dataset: str) -> dict[str, str]:
+        """The hash of the simulator that answered in what it learns from."""
+        return _export().who_answered(dataset, self.answers) if self._asks else {}
+
+    @property
+    def _asks(self) -> bool:
+        return bool(self.infos) or self.augmentation
 
     def prepare(self, data: Steps) -> None:
         """Read what the simulator has said, and find it where there will be more to ask."""
+        if {"rewards": self.rewards, "states": self.state}.get(self.control) in ("log", "own"):
+            raise InvalidArgument(
+                f"control='{self.control}' spoils a simulator's {self.control}, and none are "
+                "learned from: take them from the simulator, or control='none'."
+            )
         super().prepare(data)
         rng, after = np.random.default_rng((self.seed, CONTROL)), data.states + 1
         if self.rewards == "simulator":
@@ -129,7 +140,8 @@ class LEA(SA2C):
         """Of the cross-entropy of each action, and of that of what the simulator would take.
 
         Both have the same sum over all items: -log pi(a^e) = -log pi(a) + z_a - z_a^e, so that one
-        product serves (8) and (14), and `auxiliary` adds the difference of two numbers.
+        product serves (8) and (14). Of w_aph L_aph, what is shown as supervised therefore holds
+        -log pi(a), and what is shown as augmented the difference, which may be below 0.
         """
         judged = look._replace(values=look.values[:, : 1 + self.negatives])
         weights = super().weights(judged)
@@ -139,7 +151,7 @@ class LEA(SA2C):
         return ones + self.action_weight * self._augmented(look.batch)[1]
 
     def auxiliary(self, look: Look) -> Terms:
-        """Those of values (10, 11); and of what the simulator would take (14, 15)."""
+        """Those of values (10, 11); and of what the simulator would take (the rest of 14, 15)."""
         network, other, batch, state, values = look
         following, staying = self.best_values(network, other, batch.next_seen, batch.seen)
         done = self.earned(batch, following)
@@ -264,3 +276,11 @@ class LEA(SA2C):
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return torch.as_tensor(values).to(self.on)
+
+
+def _export() -> ModuleType:
+    try:
+        import recgym.simulator.export as export
+    except ImportError:
+        raise MissingExtra("A simulator", "llm") from None
+    return export

@@ -79,7 +79,7 @@ class Learner(Loop[Recommender], NetworkAgent):
             rows = rows[data.taken[rows]]
         if not len(rows):
             raise InvalidArgument(
-                "No action of the dataset brought a reward, so none is worth imitating: "
+                "No action that is learned from brought a reward, so none is worth imitating: "
                 "imitate='all' imitates them whatever they brought."
             )
         return rows

@@ -353,7 +353,8 @@ class Loop(Learned, Generic[Network]):
                         "another folder."
                     )
             self._all.load_state_dict(states["networks"])
-            self._best, self.found = states["best"], states["found"]
+            self._best = states["best"]
+            self.found = {name: found.to(self.on) for name, found in states["found"].items()}
             for which, optimizer in enumerate(self._optimizers):
                 name = f"adam-{which}"
                 checkpoint.to_optimizer(optimizer, states[name], about["settings"][name])

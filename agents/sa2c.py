@@ -10,6 +10,7 @@ from recgym.agents.recommender import Recommender
 from recgym.agents.snqn import SNQN
 from recgym.agents.sqn import Look
 from recgym.agents.warmup import WarmedUp
+from recgym.errors import InvalidArgument
 
 HIGHEST = 10.0  # of advantages and of importance weights
 LOWEST = 0.1  # of importance weights
@@ -26,6 +27,11 @@ class SA2C(WarmedUp[Recommender], SNQN):
     from_zero: ClassVar[frozenset[str]] = WarmedUp.from_zero | SNQN.from_zero
 
     def prepare(self, data: Steps) -> None:
+        if self.advantages and not self.negatives:
+            raise InvalidArgument(
+                "An advantage is over negatives, and negatives is 0, so that each would be 0: take "
+                "more of them, or advantages=False."
+            )
         super().prepare(data)
         self.popularity = torch.as_tensor(data.popularity).to(self.on)
 

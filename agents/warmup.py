@@ -36,6 +36,14 @@ class WarmedUp(Loop[Network]):
         """The same, but for a phase that ends when it stalls."""
         return super().phase if self.warmup_steps else None
 
+    def begun(self) -> None:
+        """Refuse a warm-up that leaves no step for what follows."""
+        if self.warmup_steps >= self.steps:
+            raise InvalidArgument(
+                f"All of {self.steps} steps are warm-up, as warmup_steps is {self.warmup_steps}, "
+                "and none is left for what follows: take more steps."
+            )
+
     def renewed(self) -> float | None:
         if self.warm or not ("stalled" in self.memory or self.at >= self.planned):
             return None
@@ -90,11 +98,7 @@ class Referred(Refined[Network]):
 
     def begun(self) -> None:
         """The reference learns nothing, and leaves nothing out."""
-        if self.warmup_steps >= self.steps:
-            raise InvalidArgument(
-                f"All of {self.steps} steps are imitation, as warmup_steps is {self.warmup_steps}, "
-                "and none is left for what follows: take more steps."
-            )
+        super().begun()
         self.networks[REFERENCE].requires_grad_(False).eval()
 
     def second_begins(self) -> None:

@@ -243,8 +243,9 @@ def test_the_cap_is_reached_by_big_advantages():
 
 @pytest.mark.parametrize(
     "options",
-    [{"beta": 0.2}, {"beta": 0.05}, {"advantage": "max"}, {"filter": "binary"}, {"cap": 1.0}],
-)
+    [{"beta": 0.2}, {"beta": 0.05}, {"advantage": "max"}, {"filter": "binary", "cap": 1.0},
+     {"cap": 1.0}],
+)  # fmt: skip
 def test_what_is_said_of_the_weights_is_so(options):
     training = crr(**options)
     batch = all_steps(training)
@@ -255,13 +256,20 @@ def test_what_is_said_of_the_weights_is_so(options):
     share = weights.sum() ** 2 / (len(weights) * (weights**2).sum())
     assert terms["effective share"].item() == pytest.approx(share, rel=1e-5)
     assert 1 / len(weights) <= share < 1
-    capped = (weights >= training.cap).mean()
+    capped = (weights >= training.cap).mean() * (training.filter == "exp")
     assert terms["share at the cap"].item() == pytest.approx(capped)
     assert capped > 0 or options not in ({"cap": 1.0}, {"beta": 0.05})
     each = -chances_of(training, batch.seen).gather(1, batch.actions[:, None])[:, 0].log().numpy()
     assert terms["policy"].item() == pytest.approx((weights * each).mean(), rel=1e-5)
     assert terms["cross-entropy"].item() == pytest.approx(each.mean(), rel=1e-5)
     assert {name for name, term in terms.items() if term.requires_grad} == {"policy"}
+
+
+def test_the_effective_share_is_of_tiny_weights_too():
+    training = crr()
+    batch = all_steps(training)
+    training.weights = lambda batch: torch.full((len(batch),), 1e-8)
+    assert training.improvement(batch)["effective share"].item() == pytest.approx(1)
 
 
 def test_constant_weights_are_one_whatever_is_worth_what():
@@ -561,6 +569,14 @@ def test_a_second_stage_of_no_steps_is_the_first_alone():
         both["seconds"] = first["seconds"]
         assert both == first and "ndcg@10" in both
     assert np.array_equal(*scores)
+
+
+def test_a_first_stage_of_more_steps_than_there_are_is_refused():
+    with pytest.raises(InvalidArgument, match="^All of 20 steps are warm-up") as problem:
+        begun(steps=20, warmup_steps=21)
+    said(problem)
+    for stages in ("first", "second", "joint"):  # have no other
+        assert begun(steps=20, warmup_steps=21, stages=stages).planned in (0, 20)
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 38])
@@ -867,12 +883,22 @@ def test_an_option_that_means_nothing_is_refused(option, value, says):
     said(problem)
 
 
-def test_nothing_to_imitate_is_refused():
+@pytest.mark.parametrize("stages", ["both", "first", "joint"])
+def test_nothing_to_imitate_is_refused(stages):
     unpaid = logged("unpaid", [[1, 2, 3]], ITEMS, rewards=[[0, 0, -1]])
+    options = SMALL | TINY | {"steps": 4, "stages": stages}
     with pytest.raises(InvalidArgument, match="none is worth imitating") as problem:
-        CRRTransformerSmall(**SMALL | TINY).fit(unpaid)
+        CRRTransformerSmall(**options).fit(unpaid)
     said(problem)
-    assert CRRTransformerSmall(**SMALL | TINY, imitate="all", steps=4).fit(unpaid).parameters
+    for more in ({"imitate": "all"}, {"stages": "second"}):  # which imitates nothing
+        assert CRRTransformerSmall(**options | more).fit(unpaid).parameters
+
+
+def test_what_is_said_to_have_brought_no_reward_is_what_is_learned_from():
+    half = logged("half", [[1, 2], [2, 1]] * 5, ITEMS, rewards=[[0, 0], [0, 1]] * 5)
+    with pytest.raises(InvalidArgument, match="^No action that is learned from brought a reward"):
+        for seed in range(9):  # of which one keeps a session that brought nothing
+            begun(half, share=0.1, seed=seed)
 
 
 # ----------------------------------------------------------------------------------- all of it
@@ -949,7 +975,7 @@ def test_what_recommends_is_the_policy_alone():
 
 def test_weights_at_the_cap_are_said_once():
     told = []
-    for cap in (0.5, 20.0):
-        agent = CRRTransformerSmall(**SMALL | TINY, stages="second", cap=cap, steps=5)
-        agent.fit(shop(), run=Run(say=told.append))
+    for cap, kind in ((0.5, "exp"), (20.0, "exp"), (0.5, "binary"), (0.5, "constant")):
+        options = {"stages": "second", "cap": cap, "filter": kind, "steps": 5}
+        CRRTransformerSmall(**SMALL | TINY | options).fit(shop(), run=Run(say=told.append))
     assert len(told) == 1 and told[0].startswith("More than half of the weights of step 0 are at")

@@ -14,6 +14,7 @@ from recgym.agents.supervised import Supervised
 from recgym.errors import InvalidArgument, UnknownName
 from recgym.runs import Run
 
+from ..sentences import said
 from .worlds import (
     ITEMS,
     SMALL,
@@ -378,6 +379,10 @@ def test_what_was_asked_is_kept_with_a_checkpoint(fond, tmp_path):
         part._keep()
     assert_same_bits(parts[1], whole)
     assert part.found["actions"].dtype == torch.long
+    again = lea(data, warm=False, **options)
+    again.on, again._run = torch.device("meta"), Run(tmp_path)  # as another device than the file's
+    again._resume(again._run.checkpoint, data, None)
+    assert {found.device for found in again.found.values()} == {again.on}
 
 
 # ---------------------------------------------------------------------------------- controls
@@ -398,15 +403,27 @@ def test_states_of_noise_are_of_the_same_size():
     assert abs(np.corrcoef(noise[:, 0], told[:, 0])[0, 1]) < 0.1
 
 
+@pytest.mark.parametrize("control", ["rewards", "states"])
+def test_a_control_of_what_is_not_learned_from_is_refused(control):
+    with pytest.raises(InvalidArgument) as problem:
+        lea(**NONE, control=control)
+    assert said(problem) == (
+        f"control='{control}' spoils a simulator's {control}, and none are learned from: take "
+        "them from the simulator, or control='none'."
+    )
+
+
 # --------------------------------------------------------------------------------- it learns
 
 
-def test_it_learns_a_cycle_and_recommends_without_the_simulator(fond, monkeypatch):
+@pytest.mark.parametrize("encoder", ["sasrec", "gru4rec"])
+def test_it_learns_a_cycle_and_recommends_without_the_simulator(encoder, fond, monkeypatch):
     fond.n_items = 6
     sessions = [(first + np.arange(6)) % 6 for first in range(60)]
     data = answered("cycle", sessions=sessions, n_items=6, worth=(6.0, -2.0))
     options = {"size": 16, "batch_size": 64, "dropout": 0.0, "learning_rate": 0.01}
-    agent = LEA(**options, steps=150, warmup_steps=75, refresh=25).fit(data)
+    options |= {"encoder": encoder, "steps": 150, "warmup_steps": 75, "refresh": 25}
+    agent = LEA(**options).fit(data)
     assert hit_rate(agent, data) > 0.99
     assert len(fond.asked) == 3
     monkeypatch.setattr(LEA, "_chooser", None)
@@ -414,9 +431,10 @@ def test_it_learns_a_cycle_and_recommends_without_the_simulator(fond, monkeypatc
     assert hit_rate(agent, held) > 0.99
 
 
-def test_what_it_learned_is_saved_and_loaded_without_the_simulator(fond, tmp_path):
+@pytest.mark.parametrize("encoder", ["sasrec", "gru4rec"])
+def test_what_it_learned_is_saved_and_loaded_without_the_simulator(encoder, fond, tmp_path):
     data = answered()
-    agent = LEA(**SMALL, steps=6, warmup_steps=3, projected=2).fit(data)
+    agent = LEA(**SMALL, encoder=encoder, steps=6, warmup_steps=3, projected=2).fit(data)
     agent.save(tmp_path)
     seen = Steps(data).items
     again = LEA.load(tmp_path)

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from recgym.agents.sa2c import HIGHEST, LOWEST, SA2C, advantage
+from recgym.agents.sac import SAC
 from recgym.agents.snqn import SNQN
+from recgym.errors import InvalidArgument
 
+from ..sentences import said
 from .worlds import (
     ITEMS,
     SMALL,
@@ -65,6 +68,16 @@ def test_a_constant_in_all_values_leaves_the_advantage():
     after, higher = weighed(training)
     torch.testing.assert_close(higher, values + 3)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+
+
+def test_an_advantage_over_nothing_is_refused():
+    with pytest.raises(InvalidArgument) as problem:
+        learning(SA2C, negatives=0)
+    assert said(problem) == (
+        "An advantage is over negatives, and negatives is 0, so that each would be 0: take more of "
+        "them, or advantages=False."
+    )
+    assert learning(SA2C, negatives=0, advantages=False).networks
 
 
 # ----------------------------------------------------------------------------------- the weights
@@ -212,6 +225,18 @@ def test_with_advantages_the_second_phase_learns_otherwise():
     assert_same_bits(advanced(second, 10), advanced(first, 10))
     found, expected = advanced(second, 5), advanced(first, 5)
     assert any(not torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("kind", [SA2C, SAC])
+@pytest.mark.parametrize("warmup_steps", [20, 21])
+def test_a_warm_up_that_leaves_no_step_is_refused(kind, warmup_steps):
+    with pytest.raises(InvalidArgument) as problem:
+        learning(kind, steps=20, warmup_steps=warmup_steps)
+    assert said(problem) == (
+        f"All of 20 steps are warm-up, as warmup_steps is {warmup_steps}, and none is left for "
+        "what follows: take more steps."
+    )
+    assert learning(kind, steps=20, warmup_steps=19).networks
 
 
 def test_without_validation_the_first_phase_is_half_of_the_training():
