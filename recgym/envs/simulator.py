@@ -16,7 +16,6 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recgym.envs.batch import (
-    COMMON,
     Items,
     Observation,
     UserEnv,
@@ -40,7 +39,7 @@ class Simulated:
     def __init__(
         self,
         simulator: str = "",
-        role: str = "training",
+        role: str = "",
         data: str = "",
         seen: Seen = "history",
         accept: Accept = "probability",
@@ -52,6 +51,7 @@ class Simulated:
     ) -> None:
         """Load a simulator by its name, and the sessions of a dataset: that of its fit, or another.
 
+        Of the two of a name, `role` says which one: that for training unless the other is named.
         `accept` says when an item is taken: with its calibrated probability, where its standardised
         reward is above the threshold, or where the log says so. `reward` is what a step brings.
         """
@@ -66,16 +66,22 @@ class Simulated:
                 raise InvalidArgument(
                     f"{name} is a whole number from 1 on, and {printable(repr(count))} was given."
                 )
+        if not isinstance(threshold, int | float | np.number):
+            raise InvalidArgument(
+                f"threshold is a number, and {printable(repr(threshold))} was given."
+            )
         if not simulator:
             raise InvalidArgument(
                 "A simulator is needed: give its name as simulator=…, and fit one with "
                 "`recgym simulator fit --data ID`."
             )
-        self.feedback, self.scale, fitted_to = _asked(simulator, role)
+        self.feedback, self.scale, about = _asked(simulator, role)
         self.accept, self.reward, self.threshold = accept, reward, float(threshold)
         self.patience, self.history, self.steps = int(patience), int(history), int(steps)
         self.n_items = self.feedback.n_items
-        self.sessions = _sessions(data or fitted_to, self.n_items)
+        other = data not in ("", about["dataset"])
+        known = about["catalogue"] if other else ""
+        self.sessions = _sessions(data or about["dataset"], self.n_items, known)
         history_space = spaces.Box(0, self.n_items, (self.history,), np.int32)
         self.layout = {"history": (0, self.history)}
         self.space = history_space
@@ -108,7 +114,12 @@ class Sessions:
 
         self.dataset = dataset
         self.items, self.offsets = takings(_dataset(dataset))
-        if self.items.size and self.items.max() >= n_items:
+        if not self.items.size:
+            raise InvalidArgument(
+                f"No user of {dataset} took anything, so none can begin as they did: give other "
+                "data."
+            )
+        if self.items.max() >= n_items:
             raise InvalidArgument(
                 f"{dataset} has items from {n_items} on, which the simulator does not know: give "
                 "data of its catalogue."
@@ -132,6 +143,7 @@ class SimulatedUsers:
         self.keys = np.zeros(count, np.uint64)
         self.steps, self.refused, self.taken, self.session = np.zeros((4, count), np.int64)
         self.accepted = np.zeros(count, bool)
+        self.there = np.ones(count, bool)  # whom the simulator is asked about
         self.probability = np.zeros(count)
         self._window = np.full((count, s.history), s.n_items, np.int32)
 
@@ -158,7 +170,8 @@ class SimulatedUsers:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
         """Show an item to each: it is taken or refused, and the user stays or leaves."""
         s = self.simulated
-        raw = s.feedback.rewards(self._window, actions[:, None])[:, 0]
+        raw, there = np.zeros(self.count, np.float32), self.there
+        raw[there] = s.feedback.rewards(self._window[there], actions[there, None])[:, 0]
         standardised = s.scale.standardised(raw)
         self.probability = s.scale.probability(raw).astype(np.float64)
         takes, leaves = uniforms(self.keys, self.steps + 1, _DRAWS)
@@ -244,7 +257,7 @@ class SimulatorVectorEnv(UserVectorEnv):
         **options: Any,
     ) -> None:
         """Load the simulator, for that many users."""
-        users = SimulatedUsers(checked_count(num_envs), _simulated(options))
+        users = SimulatedUsers(checked_count(num_envs), _simulated(options, "autoreset_mode"))
         super().__init__(users, render_mode, observation, autoreset_mode)
 
 
@@ -252,14 +265,14 @@ _ARGUMENTS = ("simulator", "role", "data", "seen", "accept", "reward", "threshol
               "history", "steps")  # fmt: skip
 
 
-def _simulated(options: Mapping[str, Any]) -> Simulated:
-    known_only("A simulator", options, (*_ARGUMENTS, *COMMON))
+def _simulated(options: Mapping[str, Any], *others: str) -> Simulated:
+    known_only("A simulator", options, (*_ARGUMENTS, "observation", "render_mode", *others))
     return Simulated(**options)
 
 
 @lru_cache(maxsize=4)
 def _asked(simulator: str, role: str) -> Any:
-    """The simulator with its answers kept on disk, its scale, and what it was fitted to.
+    """The simulator with its answers kept on disk, its scale, and how it was made.
 
     On a machine without its language model it answers what it was asked before.
     """
@@ -269,13 +282,25 @@ def _asked(simulator: str, role: str) -> Any:
     except ImportError:
         raise MissingExtra("A simulator", "llm") from None
 
-    name = simulator if simulator in simulators() else f"{simulator}-{role}"
-    user, known = kept(name, lambda sentence: warnings.warn(sentence, stacklevel=3))
-    return user, Scale(**known["scale"]), known["dataset"]
+    name = simulator if simulator in simulators() else f"{simulator}-{role or 'training'}"
+    user, about = kept(name, lambda sentence: warnings.warn(sentence, stacklevel=3))
+    own = about["asked"]["fit"]["role"]
+    if name == simulator and role not in ("", own):
+        raise InvalidArgument(
+            f"{printable(name)} is for {own}, and the simulator for {printable(role)} is asked "
+            "for: give the name that both have, without the role."
+        )
+    return user, Scale(**about["scale"]), about
 
 
 @lru_cache(maxsize=4)
-def _sessions(dataset: str, n_items: int) -> Sessions:
+def _sessions(dataset: str, n_items: int, catalogue: str) -> Sessions:
+    from recgym.simulator.catalogue import catalogue_of
+
+    if catalogue and catalogue_of(_dataset(dataset)).sha256 != catalogue:
+        raise InvalidArgument(
+            f"{dataset} has another catalogue than the simulator knows: give data of its own."
+        )
     return Sessions(dataset, n_items)
 
 

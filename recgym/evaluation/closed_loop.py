@@ -74,6 +74,7 @@ def walked(envs: VectorEnv[Any, Any, Any], begun: tuple[Any, dict[str, Any]], ac
     while there.any():
         plain = {key: values for key, values in infos.items() if not key.startswith("_")}
         actions = act(observations, plain, there)
+        _ask_about(envs, there)
         observations, _, terminated, truncated, infos = envs.step(actions)
         done.append(actions)
         alive.append(there)
@@ -92,6 +93,7 @@ def replayed(
     for step in range(int(steps.max())):
         there, last = step < steps, step == steps - 1
         actions = done[firsts + np.minimum(step, steps - 1)]
+        _ask_about(envs, there)
         _, rewards, terminated, truncated, infos = envs.step(actions)
         if ((terminated | truncated) != last)[there].any():
             raise BadPredictions(
@@ -100,6 +102,12 @@ def replayed(
             )
         yield there, rewards, infos
     envs.close()
+
+
+def _ask_about(envs: VectorEnv[Any, Any, Any], there: NDArray[np.bool_]) -> None:
+    """A language model is not asked about users who have left."""
+    if envs.spec is not None and envs.spec.id == SIMULATOR:
+        envs.unwrapped.users.there = there
 
 
 def joined(parts: Sequence[Trace]) -> Trace:
@@ -122,6 +130,7 @@ def parts_of(trace: Trace) -> Iterator[tuple[slice, Trace]]:
 
 def simulator_env(simulator: str) -> gymnasium.Env[Any, Any]:
     """Users of whom the simulator answers that is there to teach."""
+    gymnasium.make(SIMULATOR, simulator=simulator, role="scoring")  # is there, too
     return gymnasium.make(SIMULATOR, simulator=simulator, role="training")
 
 

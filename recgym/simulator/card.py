@@ -58,7 +58,7 @@ class Card:
 
     def __post_init__(self) -> None:
         """Draw the moments that all rows are measured on."""
-        self.user = Simulator.load(self.name)
+        self.user = Simulator.load(self.name, say=self.say)
         self.user.fits(self.held_out)
         self.asked = asked_for(self.user.about)
         self.known, held = Moments.of(self.data), Moments.of(self.held_out)

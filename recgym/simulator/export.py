@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from recgym.simulator.moments import HISTORY, last_taken
 from recgym.simulator.store import CARD, Progress, Simulator, simulator_path
 
 _BLOCK = 2048  # states asked about at once
+_POLICY = "llm"  # of the ids, unless another one is named
 _OTHERWISE = {"combined_datasets"}  # what sessions say of themselves, and these do not
 
 
@@ -32,7 +34,7 @@ def with_simulator(
     dataset: MinariDataset,
     name: str,
     split: Split,
-    policy: str = "llm",
+    policy: str = _POLICY,
     negatives: int = 10,
     overwrite: bool = False,
     progress: Progress = lambda stage, share: None,
@@ -46,12 +48,16 @@ def with_simulator(
     """
     if negatives < 1:
         raise InvalidArgument(f"negatives is a whole number from 1 on: found {negatives}.")
-    user = Simulator.load(name)
+    user = Simulator.load(name, say=say)
     user.fits(dataset)
-    user.say = say
     kept = Cached(user, home() / "simulators" / ANSWERS, say=say)
-    known = dataset_id(_data_of(dataset), policy, split)
+    known = dataset_id(_data_of(dataset.id), policy, split)
     about = _about(dataset, name, user, known, negatives)
+    if about["card"] is None:
+        say(
+            f"{name} has no card that {known} could carry: make it with `recgym simulator card "
+            f"{name}`, and export again."
+        )
     done = 0
 
     def show(begin: int, size: int, share: float) -> None:
@@ -72,11 +78,16 @@ def with_simulator(
     return minari.load_dataset(known)
 
 
-def answered(dataset: MinariDataset, policy: str = "llm") -> MinariDataset:
+def answered(dataset: MinariDataset, policy: str = _POLICY) -> MinariDataset:
     """The dataset beside this one in which a simulator answered for the same sessions."""
+    known = dataset_id(_data_of(dataset.id), policy, dataset.storage.metadata.get("split", "train"))
     if "simulator" in dataset.storage.metadata:
+        if policy != _POLICY and known != dataset.id:
+            raise InvalidArgument(
+                f"Answers of {known} are asked for, and {dataset.id} holds others: give {known}, "
+                "or the sessions that it was made of."
+            )
         return dataset
-    known = dataset_id(_data_of(dataset), policy, dataset.storage.metadata.get("split", "train"))
     if known not in minari.list_local_datasets():
         raise InvalidArgument(
             f"No simulator has answered in {dataset.id}: there is no {known}, which `recgym "
@@ -90,6 +101,15 @@ def answered(dataset: MinariDataset, policy: str = "llm") -> MinariDataset:
             "write it anew with `recgym simulator export NAME --replace`."
         )
     return found
+
+
+def who_answered(dataset: str, policy: str) -> dict[str, str]:
+    """The hash of the simulator that answered in a dataset, or else in the one beside it."""
+    for known in (dataset, dataset_id(_data_of(dataset), policy, "train")):
+        with suppress(FileNotFoundError):
+            if said := minari.load_dataset(known).storage.metadata.get("simulator"):
+                return {said["name"]: said["sha256"]}
+    return {}
 
 
 def _told(
@@ -130,9 +150,9 @@ def _told(
     return found
 
 
-def _data_of(dataset: MinariDataset) -> str:
+def _data_of(dataset: str) -> str:
     """What stands between recgym and the policy in a dataset's id."""
-    namespace, _, _ = parse_dataset_id(dataset.id)
+    namespace, _, _ = parse_dataset_id(dataset)
     return "/".join((namespace or "").split("/")[1:]) or "data"
 
 

@@ -50,16 +50,27 @@ class Simulator(LanguageUser):
     about: dict[str, Any] = field(kw_only=True)
 
     @classmethod
-    def load(cls, name: str | Path, device: str = "cpu") -> "Simulator":
-        """A simulator by its name, or from its folder; its language model has to be there too."""
+    def load(
+        cls, name: str | Path, device: str = "", say: Say = lambda sentence: None
+    ) -> "Simulator":
+        """A simulator by its name, or from its folder; its language model has to be there too.
+
+        Unless a device is given, it is that of the fit where that is at hand, and else the CPU.
+        """
         folder = simulator_path(name)
         states, about = checkpoint.read(folder / WHOLE)
         asked = asked_for(about)
-        language = _language(asked, folder, device)
+        here = device or (asked.device if _is_at_hand(asked.device) else "cpu")
+        language = _language(asked, folder, here)
         if language.sha256 != about["model_sha256"]:
             raise InvalidArgument(
                 f"The simulator {folder.name} was fitted to other weights of '{asked.model}' than "
                 "those that are there now: give back the model, or fit the simulator again."
+            )
+        if here != (device or asked.device):
+            say(
+                f"{folder.name} was fitted on '{printable(asked.device)}', which is not at hand: "
+                "it is asked on the CPU."
             )
         language.items = states["items"]["vectors"].to(language.device)
         prompts = Prompts(language, domain_named(about["domain"]), about["spelled"])
@@ -69,8 +80,8 @@ class Simulator(LanguageUser):
                 values.copy_(states["adapter"][str(place)]).requires_grad_(False)
             head.weight.copy_(states["head"]["weight"])
         scale = Scale(**about["scale"])
-        return cls(language, prompts, head.requires_grad_(False), about["sha256"], scale=scale,
-                   about=about)  # fmt: skip
+        return cls(language, prompts, head.requires_grad_(False), about["sha256"], say,
+                   scale=scale, about=about)  # fmt: skip
 
     def fits(self, dataset: MinariDataset) -> None:
         """Refuse a dataset of another catalogue."""
@@ -106,6 +117,12 @@ def about(name: str | Path) -> dict[str, Any]:
     return checkpoint.read(simulator_path(name) / WHOLE)[1]
 
 
+def hashes_of(name: str) -> dict[str, str]:
+    """By role, those of the simulators of that name that are there."""
+    there = {role: f"{name}-{role}" for role in ROLES}
+    return {role: about(one)["sha256"] for role, one in there.items() if one in simulators()}
+
+
 def kept(name: str, say: Say = lambda sentence: None) -> tuple[Cached, dict[str, Any]]:
     """A simulator that is asked nothing twice, and how it was made.
 
@@ -113,8 +130,7 @@ def kept(name: str, say: Say = lambda sentence: None) -> tuple[Cached, dict[str,
     """
     known = about(name)
     try:
-        user = Simulator.load(name)
-        user.say = say
+        user = Simulator.load(name, say=say)
     except (InvalidArgument, MissingExtra) as why:
         user = None
         say(f"{why} Until then it answers what it was asked before.")
@@ -180,15 +196,21 @@ def scaled(user: Feedback, held: Moments, base_rate: float, seed: int) -> tuple[
 def _language(asked: Asked, folder: Path, device: str) -> Language:
     """The model that is asked for; the small one stands in the simulator's own folder."""
     place = str(folder / _LANGUAGE) if asked.model == SMALL else asked.model
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError):  # the latter where Torch has no part for it
+    if not _is_at_hand(device):
         raise InvalidArgument(
             f"The device '{printable(device)}' is not at hand: take cpu, or a machine that has it."
-        ) from None
+        )
     language = Language.load(place, device, asked.precision)
     language.name = asked.model
     return language.unread(asked.fit.seed) if asked.untrained else language
+
+
+def _is_at_hand(device: str) -> bool:
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError):  # the latter where Torch has no part for it
+        return False
+    return True
 
 
 @dataclass

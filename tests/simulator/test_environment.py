@@ -18,10 +18,11 @@ from recgym.cli import run
 from recgym.envs import simulator as environment
 from recgym.envs.draws import keys_of, origins_of, uniforms
 from recgym.errors import InvalidArgument, UnknownName
-from recgym.evaluation.closed_loop import simulated
+from recgym.evaluation.closed_loop import acted, simulated
 from recgym.evaluation.report import evaluate
 from recgym.rollouts import collect
 from recgym.simulator.asked import Asked, Fit, Tokenization
+from recgym.simulator.cache import Cached
 from recgym.simulator.export import with_simulator
 from recgym.simulator.moments import last_taken, takings
 from recgym.simulator.store import Simulator, fit_simulator
@@ -178,6 +179,8 @@ def test_a_seed_gives_the_same_session_and_another_one_another():
         ({"history": 2.5}, "history is a whole number from 1 on"),
         ({"steps": 0}, "steps is a whole number from 1 on"),
         ({"patients": 3}, "Did you mean patience?"),
+        ({"threshold": "high"}, "threshold is a number, and 'high' was given"),
+        ({"autoreset_mode": "NextStep"}, "A simulator takes no argument autoreset_mode."),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, message):
@@ -195,10 +198,25 @@ def test_without_a_simulator_it_is_said_which_there_are():
         one(data="recgym/nothing/mixed-v0")
 
 
-def test_users_of_more_items_than_the_simulator_knows_are_refused():
+def test_a_whole_name_is_that_of_the_role_or_refused():
+    given = {"simulator": "w-training", "steps": 5}
+    found = walked(gymnasium.make(ID, **given), [1, 2])
+    np.testing.assert_equal(found, walked(one(steps=5), [1, 2]))
+    gymnasium.make(ID, **given, role="training")
+    with pytest.raises(InvalidArgument, match="w-training is for training, .* scoring is asked"):
+        gymnasium.make(ID, **given, role="scoring")
+
+
+def test_data_whose_users_cannot_be_those_of_the_simulator_are_refused():
+    collect("recgym/OracleBoredom-v0", "mixed", sessions=20, name="y", **SMALL | {"catalogue": 1})
+    with pytest.raises(InvalidArgument, match="recgym/y/mixed-v0 has another catalogue than"):
+        one(data="recgym/y/mixed-v0")
     logged("more", np.random.default_rng(0).integers(30, size=(20, 5)), 30)
     with pytest.raises(InvalidArgument, match="items from 20 on"):
-        one(data="recgym/more/logged-v0")
+        environment.Sessions("recgym/more/logged-v0", 20)
+    logged("none", [[1, 2]], 20, rewards=[[0, 0]])
+    with pytest.raises(InvalidArgument, match="No user of recgym/none/logged-v0 took anything"):
+        environment.Sessions("recgym/none/logged-v0", 20)
 
 
 # --------------------------------------------------------------------------------- what is seen
@@ -240,6 +258,22 @@ def test_a_story_is_told_in_words():
     before, first, second = env.render().splitlines()
     assert before.startswith("before: The ")
     assert "refuses it" in first and "(p = 0." in first and second.startswith("  2  The ")
+    together = many(2, render_mode="ansi", patience=2, accept="threshold", threshold=9.0)
+    together.reset(seed=3)
+    for action in (3, 4):
+        together.step(np.full(2, action))
+    told, other = together.render()
+    assert told == env.render() != other
+
+
+def test_an_id_of_data_asks_the_small_simulator_of_that_name(homes):
+    folder = homes["home"] / "simulators"
+    shutil.copytree(folder / "w-training", folder / "oracle-boredom-mixed-recgym-small-training")
+    try:
+        found = walked(gymnasium.make("recgym/OracleBoredomLLM-v0", steps=5), [1, 2])
+        np.testing.assert_equal(found, walked(one(steps=5), [1, 2]))
+    finally:
+        shutil.rmtree(folder / "oracle-boredom-mixed-recgym-small-training")
 
 
 # ------------------------------------------------------------------------------- what it costs
@@ -326,6 +360,17 @@ def test_a_dataset_says_which_simulator_answered_and_carries_its_card(homes):
     assert said["layout"] == minari.load_dataset(DATA).storage.metadata["layout"]
 
 
+def test_an_export_without_a_card_says_so(homes):
+    (homes["home"] / "simulators" / "w-training" / "card.json").unlink(missing_ok=True)
+    heard = []
+    with_simulator(minari.load_dataset(DATA), "w-training", "train", overwrite=True,
+                   say=heard.append)  # fmt: skip
+    assert heard == [
+        "w-training has no card that recgym/w/llm-v0 could carry: make it with `recgym simulator "
+        "card w-training`, and export again."
+    ]
+
+
 def test_a_dataset_is_read_without_the_model_and_recovers_its_environment(homes):
     with_simulator(minari.load_dataset(DATA), "w-training", "train", overwrite=True)
     with without_its_model(homes):
@@ -379,6 +424,12 @@ def test_lea_finds_what_was_answered_beside_the_sessions(answered):
     answered.storage.update_metadata({"simulator": said | {"content": "0" * 64}})
     with pytest.raises(InvalidArgument, match="for other sessions than those of recgym/w/mixed-v0"):
         LEA(**LEARNS).fit(data)
+
+
+def test_answers_other_than_those_that_were_asked_for_are_refused(answered):
+    LEA(**LEARNS, answers="llm").fit(answered)
+    with pytest.raises(InvalidArgument, match="told-v0 are asked for, and recgym/w/llm-v0"):
+        LEA(**LEARNS, answers="told").fit(answered)
 
 
 def test_rewards_and_states_teach_and_agents_recommend_where_no_simulator_is(homes, answered):
@@ -452,6 +503,16 @@ def test_what_agents_are_worth_to_simulated_users_is_that_of_a_slow_walk(twice):
     assert found["return (gap)"] == 0  # both are the same
 
 
+def test_nobody_is_asked_about_users_who_have_left(twice, monkeypatch):
+    asked, ask = [], Cached.rewards
+    monkeypatch.setattr(
+        Cached, "rewards", lambda *words: asked.append(len(words[1])) or ask(*words)
+    )  # fmt: skip
+    simulated(Turn(), "w", lambda share: None, users=6)
+    steps, _ = acted(ID, Turn(), 3 * 10**7, 6, lambda share: None, simulator="w")
+    assert len(set(steps.tolist())) > 1 and sum(asked) == 5 * steps.sum()
+
+
 def test_an_agent_may_learn_from_simulated_users_and_is_scored_by_them(
     homes, twice, tmp_path, monkeypatch, capsys
 ):
@@ -464,6 +525,10 @@ def test_an_agent_may_learn_from_simulated_users_and_is_scored_by_them(
     asked = Benchmark("turn-v0", "recgym/turn/logged-v0", "ndcg@10", **about, log="turn")
     with pytest.raises(InvalidArgument, match="or with users of a simulator"):
         evaluate(Turn, asked, seeds=[0], folder=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Turn, "fit", None)  # nothing is learned before it is refused
+        with pytest.raises(InvalidArgument, match="w-training is for training"):
+            evaluate(Turn, asked, seeds=[0], folder=tmp_path, simulator="w-training")
     evaluate(Turn, asked, seeds=[0], folder=tmp_path, simulator="w")
     kept = json.loads((tmp_path / "seed-0" / "result.json").read_text())
     assert kept["training"]["return (training)"] == kept["training"]["return (scoring)"] > 0
@@ -474,3 +539,19 @@ def test_an_agent_may_learn_from_simulated_users_and_is_scored_by_them(
     oracle = Benchmark("w-v0", DATA, "return", **about, env="recgym/OracleBoredom-v0")
     with pytest.raises(InvalidArgument, match="whose users show what they took"):
         evaluate("popular", oracle, seeds=[0], folder=tmp_path, simulator="w")
+
+
+@pytest.mark.sb3
+def test_an_algorithm_of_stable_baselines_learns_from_simulated_users(monkeypatch):
+    from recgym.agent import load_agent
+
+    met, answer = [], environment.SimulatedUsers.answer
+    monkeypatch.setattr(
+        environment.SimulatedUsers, "answer", lambda *asked: met.append(1) or answer(*asked)
+    )
+    quick = {"steps": 64, "users": 4, "rollout": 8, "batch_size": 16, "epochs": 1, "size": 4}
+    agent = load_agent("sb3-ppo")(**quick).fit(minari.load_dataset(DATA), env=one())
+    assert len(met) == 16
+    seen = many(5).reset(seed=0)[0]
+    scores = agent.scores(seen, {})
+    assert scores.shape == (5, 20) and agent.act(seen, {}).tolist() == scores.argmax(1).tolist()

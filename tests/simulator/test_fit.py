@@ -8,11 +8,12 @@ import torch
 from torch.nn import functional
 
 from recgym.errors import Diverged, OutOfRoom
-from recgym.simulator.asked import Fit
+from recgym.simulator.asked import Fit, Tokenization
 from recgym.simulator.feedback import LanguageUser
 from recgym.simulator.fit import Fitting, adapt, told_apart
 from recgym.simulator.moments import Moments
 from recgym.simulator.prompts import DOMAINS, Prompts
+from recgym.simulator.tokens import beginning
 
 from ..agents.worlds import logged
 from ..sentences import said
@@ -76,6 +77,15 @@ def test_the_state_loss_begins_at_that_of_a_guess():
     assert found == pytest.approx(np.log(20), abs=0.05)
     found = told_apart(states / 100, vectors, np.arange(20), "scaled").item()
     assert found == pytest.approx(np.log(20), abs=0.01)
+
+
+@pytest.mark.parametrize("likeness", ["cosine", "scaled"])
+def test_a_fit_begins_with_the_state_loss_of_a_guess(small, moments, likeness):
+    """Of a model that was trained, where item tokens have learned nothing yet."""
+    small.items = beginning(small, N_ITEMS, Tokenization())
+    fit = fitting(small, moments, dataclasses.replace(QUICK, likeness=likeness))
+    others = moments[np.unique(moments.items, return_index=True)[1]]
+    assert losses_of(fit, others)["state"] == pytest.approx(np.log(N_ITEMS), abs=0.05)
 
 
 @pytest.mark.parametrize("likeness", ["cosine", "scaled"])

@@ -526,6 +526,23 @@ def test_a_model_whose_weights_have_changed_is_refused(data, asked, tokenizer, t
     assert_alike(first, Simulator.load(place()))
 
 
+def test_a_simulator_is_asked_where_it_was_fitted_if_that_is_at_hand(data, asked, monkeypatch):
+    fit_simulator(data, asked, place())
+    states, about = checkpoint.read(place() / WHOLE)
+    about["asked"]["device"] = "cuda"
+    checkpoint.write(place() / WHOLE, states, about)
+    heard, on, load = [], [], store.Language.load
+    monkeypatch.setattr(
+        store.Language, "load", lambda place, device, kind: on.append(device) or load(place)
+    )
+    for there, device in ((True, ""), (False, ""), (True, "cpu")):
+        monkeypatch.setattr(store, "_is_at_hand", lambda name, there=there: name == "cpu" or there)
+        Simulator.load("n-training", device, heard.append)
+    assert on == ["cuda", "cpu", "cpu"]
+    assert heard == ["n-training was fitted on 'cuda', which is not at hand: it is asked on the "
+                     "CPU."]  # fmt: skip
+
+
 def test_an_unknown_name_lists_those_that_are_there(data, asked):
     with pytest.raises(UnknownName) as found:
         Simulator.load("n-training")
