@@ -73,8 +73,8 @@ ALLOWED = {
         "recgym.shop.catalogue", "recgym.shop.shoppers",
     },
     "recgym.bridges": {
-        "recgym.d3rl", "recgym.envs.batch", "recgym.minari_format", "recgym.networks",
-        "recgym.sb3",
+        "recgym.d3rl", "recgym.envs.batch", "recgym.export", "recgym.minari_format",
+        "recgym.networks", "recgym.sb3",
     },
     "recgym.networks": {"recgym.agent"},
     "recgym.published": set(),
@@ -85,8 +85,8 @@ ALLOWED = {
         "recgym.checks.agents", "recgym.checks.datasets", "recgym.checks.environments",
     },
     "recgym.checks.agents": {
-        "recgym.agent", "recgym.checks.faults", "recgym.checks.trials", "recgym.minari_format",
-        "recgym.shop.pages",
+        "recgym.agent", "recgym.checks.faults", "recgym.checks.trials", "recgym.export",
+        "recgym.minari_format", "recgym.shop.pages",
     },
     "recgym.checks.trials": {
         "recgym.agent", "recgym.checks.faults", "recgym.demonstrations", "recgym.envs.frozen",
@@ -94,7 +94,7 @@ ALLOWED = {
         "recgym.minari_format", "recgym.rollouts",
     },
     "recgym.checks.environments": {"recgym.checks.faults"},
-    "recgym.checks.datasets": {"recgym.checks.faults"},
+    "recgym.checks.datasets": {"recgym.checks.faults", "recgym.export"},
     "recgym.checks.faults": set(),
     "recgym.benchmarks": {
         "recgym.envs", "recgym.envs.frozen", "recgym.envs.policies", "recgym.rollouts",
@@ -110,7 +110,7 @@ ALLOWED = {
         "recgym.evaluation.report", "recgym.evaluation.scoring", "recgym.evaluation.shopping",
         "recgym.evaluation.tasks",
         "recgym.export", "recgym.home", "recgym.log", "recgym.minari_format", "recgym.rollouts",
-        "recgym.runs",
+        "recgym.runs", "recgym.simulator.store",
     },
     "recgym.leaderboard": {
         "recgym", "recgym.agent", "recgym.benchmarks", "recgym.envs", "recgym.envs.frozen",
@@ -176,12 +176,12 @@ ALLOWED = {
     "recgym.cli": {
         "recgym", "recgym.cli_data", "recgym.cli_envs", "recgym.cli_evaluate",
         "recgym.cli_leaderboard", "recgym.cli_runs", "recgym.cli_simulator", "recgym.cli_train",
-        "recgym.terminal",
+        "recgym.log", "recgym.terminal",
     },
     "recgym.cli_train": {
         "recgym", "recgym.agent", "recgym.cli_runs", "recgym.demonstrations", "recgym.envs",
-        "recgym.evaluation.report", "recgym.log", "recgym.minari_format", "recgym.rollouts",
-        "recgym.runs", "recgym.terminal",
+        "recgym.evaluation.report", "recgym.export", "recgym.log", "recgym.minari_format",
+        "recgym.rollouts", "recgym.runs", "recgym.terminal",
     },
     "recgym.cli_runs": {"recgym.curves", "recgym.runs", "recgym.terminal"},
     "recgym.cli_suite": {
@@ -199,7 +199,7 @@ ALLOWED = {
     "recgym.cli_leaderboard": {
         "recgym.benchmarks", "recgym.evaluation.tasks", "recgym.home",
         "recgym.leaderboard.render", "recgym.leaderboard.submission",
-        "recgym.leaderboard.verification", "recgym.terminal",
+        "recgym.leaderboard.verification", "recgym.pages", "recgym.terminal",
     },
     "recgym.cli_data": {
         "recgym.agent", "recgym.demonstrations", "recgym.diagnose", "recgym.engine",
@@ -211,7 +211,7 @@ ALLOWED = {
         "recgym.checks", "recgym.cli_shop", "recgym.envs", "recgym.envs.batch",
         "recgym.envs.frozen", "recgym.envs.oracle", "recgym.envs.policies", "recgym.envs.replay",
         "recgym.envs.shop", "recgym.export",
-        "recgym.home", "recgym.terminal",
+        "recgym.home", "recgym.runs", "recgym.terminal",
     },
     "recgym.datasets": {
         "recgym.build", "recgym.engine", "recgym.frame", "recgym.kinds", "recgym.raw",

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class Report:
     platform: dict[str, Any]
     results: list[dict[str, Any]]  # by seed: metrics, costs, and hashes of the predictions
     primary: dict[str, Any]  # its name; its mean over seeds with a 95% interval
+    also: dict[str, str] = field(default_factory=dict)  # hashes of what else was learned from
     schema: int = SCHEMA
 
     def write(self, file: Path) -> None:
@@ -106,6 +107,14 @@ def evaluate(
     """
     if users < 1:
         raise InvalidArgument(f"users is a whole number from 1 on, and {users} was given.")
+    for seed in [] if seeds is None else seeds:
+        if not isinstance(seed, int) or seed < 0:
+            raise InvalidArgument(f"A seed is a whole number from 0 on, and {seed} was given.")
+    if not isinstance(agent, str | type):
+        raise InvalidArgument(
+            "An agent is trained with each seed, so its class or its name is asked for, and an "
+            f"object of {type(agent).__name__} was given: give the class, and options as config."
+        )
     chosen = load_agent(agent) if isinstance(agent, str) else agent
     asked = benchmark_named(benchmark) if isinstance(benchmark, str) else benchmark
     options = changed_options(chosen, config or {})
@@ -114,7 +123,7 @@ def evaluate(
     if not seeds:
         raise InvalidArgument("An agent is evaluated with one seed or more, and none was given.")
     task = Task(asked, split, progress)
-    folder = folder or run_folder(asked, chosen, options, split)
+    folder = folder or run_folder(asked, chosen, options, split, users)
     code = code_of(chosen)
     same = depends_on(chosen, asked, options, task.sha256, split, users, code, simulator)
     results = []
@@ -137,22 +146,29 @@ def evaluate(
         seeds=seeds,
         recgym=__version__,
         code=code,
-        command=command or _command(chosen, asked, seeds if chance else None, options),
+        command=command or _command(chosen, asked, seeds if chance else None, options, users),
         platform=platform_facts(),
         results=results,
         primary={"metric": asked.primary} | primary_interval(task, runs, results),
+        also=same.get("also", {}),
     )
     report.write(folder / "report.json")
     return report
 
 
 def run_folder(
-    benchmark: Benchmark, agent: type[Any], config: Mapping[str, Any], split: str = "test"
+    benchmark: Benchmark,
+    agent: type[Any],
+    config: Mapping[str, Any],
+    split: str = "test",
+    users: int = USERS,
 ) -> Path:
     """Where the results of an agent on a benchmark are kept."""
     name = short_name(home_of(agent))
     if config:
         name += "-" + sha256_of_json(config)[:8]
+    if benchmark.env and users != USERS:  # who answer; logs have users of their own
+        name += f"-{users}-users"
     asked = benchmark.name if split == "test" else f"{benchmark.name}-{split}"
     return home() / "runs" / asked / name
 
@@ -168,7 +184,16 @@ def depends_on(
     simulator: str = "",
 ) -> dict[str, Any]:
     """All that a result depends on, but for its seed: where it is the same, so is the result."""
-    asked = {"simulator": simulator} if simulator else {}
+    asked: dict[str, Any] = {}
+    learner = made(agent, config, 0)
+    also = learner.depends_on(benchmark.dataset) if hasattr(learner, "depends_on") else {}
+    if simulator:
+        hashes = _hashes(simulator)
+        asked = {"simulator": simulator, "simulators": hashes}
+        if "training" in hashes and getattr(agent, "learns_from", "data") == "environment":
+            also = {**also, f"{simulator}-training": hashes["training"]}
+    if also:
+        asked["also"] = also
     return asked | {
         "agent": home_of(agent),
         "benchmark": benchmark.name,
@@ -179,6 +204,15 @@ def depends_on(
         "split": split,
         "users": users,
     }
+
+
+def _hashes(simulator: str) -> dict[str, str]:
+    """Of both parts of a simulator, where they can be read."""
+    try:
+        from recgym.simulator.store import hashes_of
+    except ImportError:
+        return {}
+    return hashes_of(simulator)
 
 
 def changed_options(agent: type[Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,6 +274,9 @@ def _result(
     if simulator:
         stage = f"asking users of {simulator}"
         told = simulated(learner, simulator, lambda share: progress(stage, share))
+        taught = same.get("also", {}).values()
+        if taught and same["simulators"].get("training") not in taught:  # another one taught it
+            told = {name: value for name, value in told.items() if "(scoring)" in name}
     progress("measuring", None)
     parameters = getattr(learner, "parameters", None)
     costs = {
@@ -259,7 +296,7 @@ def _result(
 
 def _before(task: Task, same: Mapping[str, Any], anew: bool) -> Before:
     """What was learned of the same data by the same code, if that can be told and is wanted."""
-    known = {key: same.get(key) for key in ("code", "dataset", "recgym", "simulator")}
+    known = {key: same.get(key) for key in ("code", "dataset", "recgym", "simulators", "also")}
     known["validation dataset"] = task.validation_sha256
     unknown = anew or same["code"]["changed"]
     return Before(None if unknown else home() / "trained", known)
@@ -351,12 +388,17 @@ def _found(folder: Path, same: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _command(
-    agent: type[Any], benchmark: Benchmark, seeds: Sequence[int] | None, config: Mapping[str, Any]
+    agent: type[Any],
+    benchmark: Benchmark,
+    seeds: Sequence[int] | None,
+    config: Mapping[str, Any],
+    users: int,
 ) -> str:
     name = short_name(home_of(agent))
     name = name if name in agent_names() else home_of(agent)
     words = ["recgym", "evaluate", name, "--benchmark", benchmark.name]
     words += ["--seeds", *map(str, seeds)] if seeds else []
+    words += ["--users", str(users)] if users != USERS else []
     words += ["--set"] if config else []
     for key, value in config.items():
         words.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")

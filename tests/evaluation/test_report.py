@@ -92,6 +92,22 @@ def test_what_was_evaluated_is_not_evaluated_again(small, monkeypatch):
     assert len(FITTED) == 6
 
 
+def test_what_was_learned_from_another_teacher_is_evaluated_again(small, monkeypatch):
+    @dataclass
+    class Taught(Drawing):
+        def depends_on(self, dataset):
+            return {f"teacher of {dataset}": teacher}
+
+    monkeypatch.setattr(report, "code_of", lambda agent: {"commit": "a", "changed": False})
+    teacher = "0" * 64
+    assert evaluate(Taught, SHOP, seeds=[0]).also == {"teacher of recgym/demo/logged-v0": teacher}
+    evaluate(Taught, SHOP, seeds=[0])
+    assert len(FITTED) == 1
+    teacher = "1" * 64
+    assert evaluate(Taught, SHOP, seeds=[0]).also["teacher of recgym/demo/logged-v0"] == teacher
+    assert len(FITTED) == 2
+
+
 def test_changed_code_is_always_evaluated_again(small, monkeypatch):
     monkeypatch.setattr(report, "code_of", lambda agent: {"commit": "a", "changed": True})
     evaluate(Drawing, SHOP, seeds=[0])
@@ -165,6 +181,29 @@ def test_the_validation_split_is_kept_apart(small):
     assert found.split == "validation"
     assert run_folder(SHOP, First, {}, "validation") != run_folder(SHOP, First, {})
     assert not (run_folder(SHOP, First, {}) / "report.json").exists()
+
+
+def test_a_trial_with_fewer_users_is_kept_apart(small):
+    found = evaluate(First, USERS, users=5)
+    assert not run_folder(USERS, First, {}).exists() and "--users 5" in found.command
+    assert (run_folder(USERS, First, {}, users=5) / "report.json").exists()
+    assert run_folder(SHOP, First, {}, users=5) == run_folder(SHOP, First, {})
+
+
+@pytest.mark.parametrize(
+    ("agent", "more", "says"),
+    [
+        (First(), {}, "an object of First was given"),
+        (Drawing, {"seeds": [0, -1]}, "-1 was given"),
+        (Drawing, {"seeds": [0.5]}, "0.5 was given"),
+        (Drawing, {"seeds": []}, "none was given"),
+        (First, {"users": 0}, "0 was given"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_trained(small, agent, more, says):
+    with pytest.raises(InvalidArgument, match=says) as problem:
+        evaluate(agent, SHOP, **more)
+    assert said(problem) and not FITTED
 
 
 def test_the_same_seed_gives_the_same_predictions_in_another_process(small, tmp_path):
