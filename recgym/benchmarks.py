@@ -127,12 +127,18 @@ _LOGS = {
 }
 
 
+_SNAPSHOT = (
+    "The snapshot changes without notice, and GroupLens asks not to publish results on it: rows "
+    "compare agents here and nowhere else."
+)
+
+
 def _replays() -> Iterator[Benchmark]:
     yield _replay(
         "movielens-small",
         "What a user of a film site rates 4 or better next, in time order.",
         "Ratings of one sitting have no true order; 522 users are too few to tell close agents "
-        "apart; what is rated is not what was recommended.",
+        f"apart; what is rated is not what was recommended. {_SNAPSHOT}",
         "movielens --raw ml-latest-small.zip",
         mask_seen=True,
     )
@@ -141,7 +147,7 @@ def _replays() -> Iterator[Benchmark]:
         "The same with such films only in the history, as in CRR-Transformer's paper, and the "
         "others as actions that earned nothing.",
         "Ratings of one sitting have no true order; users are too few to tell close agents apart; "
-        "what is rated is not what was recommended.",
+        f"what is rated is not what was recommended. {_SNAPSHOT}",
         "movielens --raw ml-latest-small.zip --protocol crr-movielens",
         mask_seen=True,
     )
@@ -149,7 +155,7 @@ def _replays() -> Iterator[Benchmark]:
         "yoochoose-sample",
         "The next click within a visit to a shop, in time order; clicks repeat.",
         "No purchases: the sample of eight days has none, so no claim on rewards can rest on it.",
-        "yoochoose --raw yoochoose-clicks.dat",
+        "yoochoose --raw yoochoose-sample",
     )
     yield _replay(
         "retailrocket-sample",
@@ -157,15 +163,15 @@ def _replays() -> Iterator[Benchmark]:
         "No repeats: the sample has one row for each visitor and item, so what was seen last is "
         "never right, carts do not follow views, and no claim on purchases or against papers can "
         "rest on it.",
-        "retailrocket --raw events.csv",
+        "retailrocket --raw retailrocket-sample",
     )
     yield _replay(
         "amazon-industrial-sample",
         "The last product that a reviewer rated, given the ones before.",
         "No time order: what others did later is in the training data (leave-last-out), so "
         "popularity and similarity know the future.",
-        "table --raw interactions.csv --items items.csv --user user --item item --order position "
-        "--title text --protocol leave-last-out",
+        "table --raw amazon-industrial/interactions.csv --items amazon-industrial/items.csv "
+        "--user user --item item --order position --title text --protocol leave-last-out",
     )
     yield _replay(
         "openbandit-random-sample",
@@ -173,7 +179,7 @@ def _replays() -> Iterator[Benchmark]:
         "with true propensities.",
         "No histories, and a handful of clicks among 1,000 test impressions: agents can hardly be "
         "told apart; it shows that the estimators run on real propensities.",
-        "openbandit --raw open_bandit_dataset.zip --policy random",
+        "openbandit --raw open-bandit --policy random",
         primary="snips",
     )
     for log, words, shows in _PAPERS:

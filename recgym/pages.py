@@ -26,6 +26,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
+def chance(p: float) -> str:
+    """A p-value."""
+    return "p below 0.001" if p < 0.001 else f"p {p:.3f}"
+
+
 def spread(mean: float, low: float, high: float, digits: int, sign: str = "") -> str:
     """A mean and its interval; with "+" for a sign, a gain has one, too."""
     shown = f"{sign}.{digits}f"

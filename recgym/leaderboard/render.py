@@ -11,10 +11,17 @@ import numpy as np
 
 from recgym.benchmarks import BENCHMARKS, Benchmark
 from recgym.envs import ORACLES
-from recgym.evaluation.intervals import Interval, aggregate, holm, may_claim, normalised
+from recgym.evaluation.intervals import (
+    Interval,
+    aggregate,
+    holm,
+    may_claim,
+    normalised,
+    resolved,
+)
 from recgym.leaderboard.submission import ESTIMATES, PAGE, Submission, files_of, read
 from recgym.leaderboard.verification import TEAM, Against, Record, Trust, record_of, records
-from recgym.pages import DIGITS, NAMES, SURE, filled, markdown, spread
+from recgym.pages import DIGITS, NAMES, SURE, chance, filled, markdown, spread
 
 BLOCK = "leaderboard"
 _TRUSTS: tuple[Trust, ...] = get_args(Trust)  # the most trusted first
@@ -105,7 +112,8 @@ def _ordered(
         against = record.recomputed.against if record else None
         if against and baseline and against.submission == baseline.sha256:
             compared[one.row] = against
-    adjusted = holm({row: against.p for row, against in compared.items()})
+    adjusted = holm({row: resolved(one.p, one.mean, one.low, one.high)
+                     for row, one in compared.items()})  # fmt: skip
     rows = [
         Row(
             one,
@@ -434,7 +442,7 @@ def _against(row: Row) -> str:
     mark = ""
     if row.claims and row.p < SURE:
         mark = " ▲" if found.mean > 0 else " ▼"
-    return f"{spread(found.mean, found.low, found.high, digits, '+')}, p {row.p:.3f}{mark}"
+    return f"{spread(found.mean, found.low, found.high, digits, '+')}, {chance(row.p)}{mark}"
 
 
 def _made(row: Row) -> str:

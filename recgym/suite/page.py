@@ -52,14 +52,14 @@ def _block(results: Mapping[str, Any]) -> str:
     answers = _answers(results, columns, by_pair)
     parts.append(answers or said)
     for name in results["sweeps"]:
-        if on := shown_on(results, name):
+        if shown_on(results, name):
             sweep = results["sweeps"][name]
-            points, options = sweep["points"], [f"`{option}`" for option in varied(sweep)]
-            run = sum(rows[one].get(point) is not None for one in on for point in points)
+            options = [f"`{option}`" for option in varied(sweep)]
+            asked = [of[point] for of in rows.values() for point in sweep["points"] if point in of]
             parts.append(
                 f"![`{name}`: {_and(options)}]({picture_of(results, name)})\n\n"
-                f"`{name}`: {run} of {len(on) * len(points)} points were run; intervals are of "
-                "users, as most have one seed."
+                f"`{name}`: {sum(map(bool, asked))} of {len(asked)} points were run; intervals are "
+                "of users, as most have one seed."
             )
     if by_pair:
         told = _differences(by_pair, columns) + (f"\n\n{said}" if answers else "")
@@ -201,9 +201,8 @@ def _compared(one: dict[str, Any] | None, digits: int) -> str:
     verdict = _verdict(one)
     if verdict == "not run":
         return verdict
-    mark = {"won": " ▲", "lost": " ▼"}.get(verdict, "") if one["claim"] else ""
-    alike = f"; {_seeds(one['alike'])} alike" if one.get("alike") else ""
-    return f"{verdict} {spread(one['mean'], one['low'], one['high'], digits, '+')}{mark}{alike}"
+    told = f"{spread(one['mean'], one['low'], one['high'], digits, '+')}{_mark(one)}"
+    return f"{verdict} {told}" + (f"; {_seeds(one['alike'])} alike" if one.get("alike") else "")
 
 
 def _sentences(
@@ -251,7 +250,8 @@ def _answers(
     return (
         "What is claimed: *yes* or *no* where one of the two is better beyond chance, after Holm's "
         "adjustment for all comparisons on a benchmark; *not here* where these data do not tell "
-        "them apart.\n\n"
+        "them apart. ▲ and ▼ mark answers that rest on five seeds or more of both; others are "
+        "findings of these seeds.\n\n"
         f"{markdown([['claim', 'rows', *columns], *answers])}"
     )
 
@@ -263,7 +263,12 @@ def _answered(one: Mapping[str, Any] | None, digits: int) -> str:
     answer = answers[_verdict(one)]
     if answer == "not run":
         return answer
-    return f"{answer}: {spread(one['mean'], one['low'], one['high'], digits, '+')}"
+    return f"{answer}: {spread(one['mean'], one['low'], one['high'], digits, '+')}{_mark(one)}"
+
+
+def _mark(one: Mapping[str, Any]) -> str:
+    """Whether one of two is better may be claimed, with five seeds or more of both."""
+    return {"won": " ▲", "lost": " ▼"}.get(_verdict(one), "") if one["claim"] else ""
 
 
 def _together(verdicts: Sequence[Verdict]) -> Verdict:

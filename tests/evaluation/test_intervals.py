@@ -289,7 +289,24 @@ def test_a_p_value_is_below_5_percent_where_the_interval_leaves_zero_out():
     assert set(sides) == {False, True}  # both were met
 
 
-def test_no_p_value_is_smaller_than_the_resamples_can_say():
+def test_where_no_resample_reaches_zero_p_is_the_tail_of_a_normal_distribution():
+    rng = np.random.default_rng(17)
+    values, nothing = rng.normal(size=400), each_one_target(np.zeros(400))
+    for z in (2.0, 3.0, 4.0, 6.0):
+        found = paired(each_one_target(values - values.mean() + z * values.std() / 20), nothing)
+        assert math.log10(found.p) == pytest.approx(
+            math.log10(math.erfc(z / math.sqrt(2))), rel=0.2
+        )
+
+
+def test_agents_far_apart_are_told_apart_in_a_table_of_a_hundred():
+    user, noise = np.random.default_rng(18).normal(size=(2, 200))
+    p = paired(each_one_target(user + 0.5 + noise), each_one_target(user)).p
+    adjusted = holm([p] * 100)
+    assert 0 < p < max(adjusted) < 0.001
+
+
+def test_a_difference_without_spread_is_as_sure_as_resamples_can_say():
     far = paired(each_one_target(np.ones(20)), each_one_target(np.zeros(20)))
     assert far == Difference(1.0, 1.0, 1.0, 2 / (RESAMPLES + 1))
 

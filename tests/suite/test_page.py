@@ -88,7 +88,7 @@ def test_points_of_a_sweep_are_drawn_and_in_no_table(tmp_path):
     assert shown_on(results, "s") == ["one"]
     text = filled(EMPTY, results)
     assert "![`s`: `beta` and `m`](plots/grid-s.png)" in text
-    assert "`s`: 5 of 6 points were run" in text
+    assert "`s`: 5 of 12 points were run" in text
     assert "s-beta" not in text
     tables = [line for line in text.splitlines() if line.startswith("| row")]
     assert tables == ["| row | one (NDCG@10) |", "| row | two (return) |"]
