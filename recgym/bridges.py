@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-import minari
 import numpy as np
 from gymnasium import spaces
 from minari.dataset.minari_dataset import MinariDataset
 
 from recgym.envs.batch import UserVectorEnv
 from recgym.errors import InvalidArgument, MissingExtra, printable
+from recgym.export import local_dataset
 from recgym.minari_format import runs_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def to_d3rlpy(dataset: MinariDataset | str, **options: Any) -> "MDPDataset":
         from d3rlpy.dataset import MDPDataset
     except ImportError:
         raise MissingExtra("to_d3rlpy", "d3rlpy") from None
-    data = _loaded(dataset)
+    data = local_dataset(dataset)
     observed, acted = data.observation_space, data.action_space
     discrete = isinstance(acted, spaces.Discrete) and acted.start == 0
     leaves = _flat(getattr(observed, "spaces", observed))
@@ -82,7 +82,7 @@ def d3rlpy_encoder(dataset: MinariDataset | str, size: int = 64) -> "HistoriesFa
         from recgym.d3rl import HistoriesFactory
     except ImportError:
         raise MissingExtra("d3rlpy_encoder", "d3rlpy") from None
-    data = _loaded(dataset)
+    data = local_dataset(dataset)
     space, layout = data.observation_space, data.storage.metadata.get("layout", {})
     if not isinstance(space, spaces.Box) or not _are_codes(layout):
         raise InvalidArgument(
@@ -105,7 +105,7 @@ def from_d3rlpy(algorithm: Any, dataset: MinariDataset | str) -> "D3rlpyAgent":
         from recgym.d3rl import D3rlpyAgent
     except ImportError:
         raise MissingExtra("from_d3rlpy", "d3rlpy") from None
-    return D3rlpyAgent().take(algorithm, _loaded(dataset))
+    return D3rlpyAgent().take(algorithm, local_dataset(dataset))
 
 
 def from_sb3(algorithm: Any, env: Any) -> "Sb3Agent":
@@ -173,10 +173,6 @@ def sb3_policy_kwargs(env: Any, size: int = 64) -> dict[str, Any]:
         "features_extractor_class": Histories,
         "features_extractor_kwargs": {"layout": layout, "size": size},
     }
-
-
-def _loaded(dataset: MinariDataset | str) -> MinariDataset:
-    return minari.load_dataset(dataset) if isinstance(dataset, str) else dataset
 
 
 def _are_codes(layout: Mapping[str, Any]) -> bool:

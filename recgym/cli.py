@@ -17,6 +17,7 @@ from recgym import (
     cli_suite,
     cli_train,
 )
+from recgym.log import HOMES
 from recgym.terminal import ERR, Command, chosen, plain
 
 
@@ -40,7 +41,10 @@ def main() -> None:
         sys.exit(141)
     except OSError as problem:
         where = f" {problem.filename}" if problem.filename else ""
-        ERR.print(f"recgym: The system refused{where}: {problem.strerror}.", soft_wrap=True)
+        ERR.print(
+            f"recgym: The system refused{where}: {problem.strerror}.{_cure(problem)}",
+            soft_wrap=True,
+        )
         sys.exit(1)
 
 
@@ -56,3 +60,13 @@ def run(words: Sequence[str]) -> None:
         verbs |= module.COMMANDS
     verbs["leaderboard"] = ("submissions: make, check, recompute, reproduce", cli_leaderboard.run)
     chosen("recgym", verbs, words)
+
+
+def _cure(problem: OSError) -> str:
+    """Which variable moves what nobody can write to; nothing where that is no help."""
+    if isinstance(problem, (FileExistsError, NotADirectoryError, PermissionError)):
+        for name in HOMES.values():
+            home = os.environ.get(name)
+            if home and str(problem.filename).startswith(home):
+                return f" Point {name} at a folder that can be written to."
+    return ""

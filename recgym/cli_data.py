@@ -190,7 +190,7 @@ class _Export:
 def _export(options: _Export) -> None:
     log, written, empty = load_log(options.log), [], []
     with bars() as progress:
-        for split in options.splits:
+        for split in dict.fromkeys(options.splits):
             if not len(log.episodes(split)[0]):
                 empty.append(split)
                 continue
@@ -244,8 +244,8 @@ def _collect(options: _Collect) -> None:
     with bars() as progress:
         written = [
             _dataset_summary(write(options.env, policy, split, progress=progress, **more))
-            for policy in options.policies or policies
-            for split in options.splits or splits
+            for policy in dict.fromkeys(options.policies or policies)
+            for split in dict.fromkeys(options.splits or splits)
         ]
     _print_datasets(written, options.json)
 

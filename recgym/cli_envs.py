@@ -1,7 +1,7 @@
 """`recgym envs | play | check`: the environments are listed, walked through and held to rules."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from rich.table import Table
 from tyro.conf import Positional
 
-from recgym.agent import agent_names
+from recgym.agent import agent_homes, agent_names, load_agent
 from recgym.checks import check_agent, check_dataset, check_env, check_vector_env
 from recgym.cli_shop import shop_chooser
 from recgym.envs import ORACLES, REPLAYS, SHOPS, SIMULATED
@@ -25,12 +25,14 @@ from recgym.envs.policies import reference_policies
 from recgym.envs.replay import Replay
 from recgym.envs.shop import ShopEnv
 from recgym.errors import InvalidArgument, RecGymError, UnknownName
-from recgym.export import exact_scores
+from recgym.export import exact_scores, local_dataset
 from recgym.home import home, log_names
+from recgym.runs import AGENT, account_of, run_folders, run_named
 from recgym.terminal import ERR, OUT, Command, bars, command, options_from, plain
 
 Chooser = Callable[[Any, dict[str, Any]], int | None]  # None: no more
 _SUGGESTED = 10
+_AGENTS = "Give a run of `recgym train`, or an agent that need not learn as package.module:Class."
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def _envs(options: _Envs) -> None:
     )
     OUT.print(
         "Observations are a Box of the last 25 items and how each was answered (replay: of the "
-        "last 10 items consumed), actions Discrete(items): one item.\n"
+        "last 10 items consumed; language models: of the last 10 taken), actions Discrete(items): "
+        "one item.\n"
         "Scores are mean returns; of replays, in the test split. —: no such log yet; "
         "gymnasium.make names the command that builds it. recgym/Replay-v0 replays any other "
         "(log=NAME), recgym/LLM-v0 asks any other simulator (simulator=NAME). In shops, both are "
@@ -181,7 +184,7 @@ class _Play:
     """
 
     env: Positional[str]  # such as recgym/OracleBoredom-v0, or module:id where it is registered
-    by: str = "you"  # you, random, of an oracle planner and so on, or package.module:Agent
+    by: str = "you"  # or random, planner and so on, a run of `recgym train`, or module:Agent
     seed: int = 0  # of the user
     log: str | None = None  # for recgym/Replay-v0: its name, or its folder
     files: str | None = None  # for recgym/WebShop-v0: the folder of WebShop's files
@@ -226,7 +229,7 @@ def _play(options: _Play) -> None:
         print(f"On average, policies earn (random = 0, planner = 100): {', '.join(means)}.")
 
 
-def _spec(known: str) -> EnvSpec:
+def _spec(known: str, kind: str = "environment", others: Iterable[str] = ()) -> EnvSpec:
     """The environment of an id, or of module:id where that module registers it."""
     module, _, env_id = known.rpartition(":")
     try:
@@ -234,6 +237,8 @@ def _spec(known: str) -> EnvSpec:
             import_module(module)
     except ImportError as problem:
         raise InvalidArgument(f"The module of '{known}' cannot be imported: {problem}.") from None
+    if env_id not in gymnasium.registry:
+        raise UnknownName(kind, env_id, {*gymnasium.registry, *others})
     return gymnasium.spec(env_id)
 
 
@@ -256,10 +261,7 @@ def _chooser(env: gymnasium.Env[Any, Any], by: str) -> Chooser:
     if by == "random":
         env.action_space.seed(0)
         return lambda observation, info: int(env.action_space.sample())
-    if ":" not in by:
-        known = {"you", "random"} | set(policies)
-        raise UnknownName("policy", by, known, "Agents are named package.module:Class.")
-    agent = _loaded(by)
+    agent = _loaded(by) if ":" in by else _trained(by, env, {"you", "random", *policies})
 
     def act(observation: Any, info: dict[str, Any]) -> int:
         batch = {key: np.array([value]) for key, value in info.items()}
@@ -268,8 +270,27 @@ def _chooser(env: gymnasium.Env[Any, Any], by: str) -> Chooser:
     return act
 
 
+def _trained(name: str, env: gymnasium.Env[Any, Any], policies: set[str]) -> Any:
+    """The agent of a run of `recgym train`."""
+    try:
+        folder = run_named(name)
+    except UnknownName:
+        known = policies | {path.name for path in run_folders()}
+        raise UnknownName("policy or run", name, known, _AGENTS) from None
+    account = account_of(folder)
+    data = local_dataset(account.dataset)
+    if (data.observation_space, data.action_space) != (env.observation_space, env.action_space):
+        raise InvalidArgument(
+            f"'{name}' has learned from {data.id}, whose observations or items are others than "
+            "those here: name a run that has learned from data of this environment."
+        )
+    return load_agent(account.agent).load(folder / AGENT)
+
+
 def _loaded(name: str) -> Any:
     """An agent of yours: an object with act(observations, infos), or a class that makes one."""
+    if name in agent_homes().values():
+        raise InvalidArgument(f"'{name}' acts when it has learned, and not before. {_AGENTS}")
     module, _, attribute = name.partition(":")
     try:
         found = getattr(import_module(module), attribute)
@@ -343,7 +364,7 @@ def _check(options: _Check) -> None:
             elif _is_agent(known):
                 found = list(check_agent(known, **config))
             else:
-                spec = _spec(known)
+                spec = _spec(known, "environment, dataset or agent", (*datasets, *agent_names()))
                 found = list(check_env(spec, **given))
                 if spec.vector_entry_point:
                     found += check_vector_env(spec, **given)

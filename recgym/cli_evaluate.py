@@ -79,8 +79,9 @@ def _benchmarks(options: _Benchmarks) -> None:
         print(json.dumps(rows, indent=1))
         return
     if options.name:
-        for key, value in rows[0].items():
-            OUT.print(f"[bold]{key:10}[/] {plain(str(value))}", highlight=False, soft_wrap=True)
+        for label, said in _in_words(chosen[0], rows[0]["here"]).items():
+            if said:
+                OUT.print(f"[bold]{label:13}[/] {plain(said)}", highlight=False, soft_wrap=True)
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("benchmark", "ranked by", "here", "what it can show"):
@@ -101,6 +102,29 @@ def _described(benchmark: Benchmark, logs: list[str]) -> dict[str, Any]:
         "digest": benchmark.digest,
         "anchors": benchmark.anchors,
         "here": _is_here(benchmark, logs),
+    }
+
+
+def _in_words(benchmark: Benchmark, here: bool) -> dict[str, str]:
+    """All about a benchmark; what does not apply to it is empty."""
+    low, high = benchmark.anchors or (None, None)
+    nothing = "nothing bought" if benchmark.shop else "random"
+    scale = f"{_plain(low)} ({nothing}) and {_plain(high)} ({benchmark.reference})"
+    return {
+        "benchmark": benchmark.name,
+        "can show": benchmark.shows,
+        "cannot show": benchmark.hides,
+        "learned from": benchmark.dataset,
+        "made by": benchmark.build,
+        "here": "yes" if here else "not yet",
+        "log": benchmark.log,
+        "environment": benchmark.env,
+        "left out": "items that the user knows are not ranked" if benchmark.mask_seen else "",
+        "ranked by": benchmark.primary,
+        "baseline": benchmark.baseline,
+        "0 and 100": scale if benchmark.anchors else "",
+        "data's hash": benchmark.sha256() or "not frozen yet",
+        "log's digest": benchmark.digest or "",
     }
 
 
@@ -154,7 +178,7 @@ def _evaluate(options: _Evaluate) -> None:
             _print_report(report)
             _print_told(report, options)
         if len(reports) > 1:
-            _print_differences(reports)
+            _print_differences(reports, options)
         where = [_folder(report, options) for report in reports]
         OUT.print(
             f"\nReports and predictions are in {', '.join(map(str, where))}; "
@@ -182,7 +206,7 @@ def _report(name: str, options: _Evaluate, config: Mapping[str, Any], progress: 
 def _folder(report: Report, options: _Evaluate) -> Path:
     agent = load_agent(report.agent)
     known = benchmark_named(report.benchmark)
-    return options.out or run_folder(known, agent, report.config, report.split)
+    return options.out or run_folder(known, agent, report.config, report.split, options.users)
 
 
 def _print_report(report: Report) -> None:
@@ -249,13 +273,13 @@ def _plain(value: Any) -> str:
     return "n/a" if value is None else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
 
 
-def _print_differences(reports: list[Report]) -> None:
+def _print_differences(reports: list[Report], options: _Evaluate) -> None:
     """Each agent against the first: who is better, and is it more than chance?"""
     asked = benchmark_named(reports[0].benchmark)
     if asked.primary == "snips":
         return
     task = Task(asked, reports[0].split, lambda stage, share: None)  # type: ignore[arg-type]
-    first, *others = [primary_outcomes(task, _runs(report)) for report in reports]
+    first, *others = [primary_outcomes(task, _runs(report, options)) for report in reports]
     found = [paired(other, first) for other in others]
     adjusted = holm([difference.p for difference in found])
     OUT.print(f"\n[bold]{asked.primary}, against {reports[0].agent}[/]", highlight=False)
@@ -270,10 +294,8 @@ def _print_differences(reports: list[Report]) -> None:
         )
 
 
-def _runs(report: Report) -> list[Predictions]:
-    folder = run_folder(
-        benchmark_named(report.benchmark), load_agent(report.agent), report.config, report.split
-    )
+def _runs(report: Report, options: _Evaluate) -> list[Predictions]:
+    folder = _folder(report, options)
     return [
         Predictions.read(folder / f"seed-{one['seed']}", one["predictions"])
         for one in report.results

@@ -15,6 +15,7 @@ from recgym.home import write_whole
 from recgym.leaderboard.render import render
 from recgym.leaderboard.submission import files_of, new, read, validate
 from recgym.leaderboard.verification import TEAM, TOLERANCE, Against, recompute, reproduce
+from recgym.pages import chance
 from recgym.terminal import ERR, OUT, Command, bars, chosen, command, plain
 
 ROOT = Path("leaderboards")
@@ -57,7 +58,8 @@ def _new(options: _New) -> None:
         note=options.note,
         replace=options.replace,
     )
-    OUT.print(f"Wrote {file}. Next: recgym leaderboard recompute {file}", soft_wrap=True)
+    root = "" if options.root == ROOT else f" --root {options.root}"
+    OUT.print(f"Wrote {file}. Next: recgym leaderboard recompute {file}{root}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _recompute(options: _Recompute) -> None:
 def _held(against: Against | None, row: str, benchmark: Benchmark) -> str:
     """How a row stands to the baseline, or why that is not known."""
     if against:
-        return f": {against.mean:+.4g} against the baseline, p {against.p:.3f}"
+        return f": {against.mean:+.4g} against the baseline, {chance(against.p)}"
     baseline = benchmark.baseline
     if benchmark.primary == "snips" or row == f"{benchmark.name}/{baseline}--{TEAM}":
         return ""

@@ -32,8 +32,9 @@ from recgym.agent import (
 from recgym.cli_runs import draw, print_run
 from recgym.demonstrations import NAMES
 from recgym.envs import ORACLES, SHOPS
-from recgym.errors import InvalidArgument, MissingExtra, RecGymError, UnknownName
+from recgym.errors import InvalidArgument, MissingExtra, RecGymError
 from recgym.evaluation.report import code_of, platform_facts
+from recgym.export import local_dataset
 from recgym.log import Split, sha256_of_json
 from recgym.minari_format import content_hash
 from recgym.rollouts import POLICIES
@@ -270,10 +271,7 @@ def _say(sentence: str) -> None:
 
 def dataset_named(known: str) -> MinariDataset:
     """A dataset that is here, or the command that writes it."""
-    there = minari.list_local_datasets()
-    if known not in there:
-        raise UnknownName("dataset", known, there, _maker(known))
-    return minari.load_dataset(known)
+    return local_dataset(known, _maker(known))
 
 
 def _env_of(data: MinariDataset, kind: type[Any]) -> Any:

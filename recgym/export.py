@@ -22,9 +22,16 @@ from minari.utils import validate_datasets_to_combine
 from numpy.typing import NDArray
 
 from recgym.episodes import NONE, Episodes, history_space
-from recgym.errors import InvalidArgument, MissingExtra, NothingLeft, UnknownName, printable
+from recgym.errors import (
+    InvalidArgument,
+    MissingExtra,
+    NothingLeft,
+    OutOfRoom,
+    UnknownName,
+    printable,
+)
 from recgym.home import load_log, sole_writer
-from recgym.log import InteractionLog, Split, replacing
+from recgym.log import HOMES, InteractionLog, Split, replacing
 from recgym.minari_format import ColumnStorage
 
 DataFormat = Literal["recgym", "hdf5"]
@@ -39,16 +46,16 @@ def dataset_id(data: str, policy: str, split: Split = "train") -> str:
     return _checked_id(f"recgym/{data}/{name}-v0")
 
 
-def _checked_id(known: str) -> str:
+def _checked_id(known: str, option: str = "--name") -> str:
     try:
         parse_dataset_id(known)
         if "//" in known or max(map(len, known.split("/"))) > _LONGEST:
             raise ValueError
-    except ValueError:
+    except (ValueError, TypeError):  # of Minari, where no version is given
         raise InvalidArgument(
             f"Minari accepts no dataset named '{printable(known)}': letters, digits, dashes and "
             f"underscores are allowed, {_LONGEST} at most, and -v0 or another version comes last; "
-            "give another --name."
+            f"give another {option}."
         ) from None
     return known
 
@@ -95,7 +102,7 @@ def to_minari(
 
 def combine(datasets: Sequence[str], into: str, *, replace: bool = False) -> MinariDataset:
     """Join datasets of equal spaces and environments; what they all say of themselves stays."""
-    _checked_id(into)
+    _checked_id(into, "--into")
     parts = [minari.load_dataset(known) for known in datasets]
     first = parts[0]
     try:
@@ -123,13 +130,33 @@ def combine(datasets: Sequence[str], into: str, *, replace: bool = False) -> Min
     return minari.load_dataset(into)
 
 
+def local_dataset(
+    dataset: MinariDataset | str,
+    maker: str = "Write one with `recgym data export LOG`, or with `recgym data collect "
+    "ENVIRONMENT`.",
+) -> MinariDataset:
+    """The dataset of that id, or the very one; `maker` is the command that an error names."""
+    if not isinstance(dataset, str):
+        return dataset
+    there = minari.list_local_datasets()
+    if dataset not in there:
+        raise UnknownName("dataset", dataset, there, maker)
+    return minari.load_dataset(dataset)
+
+
 @contextmanager
 def writing_dataset(known: str, replace: bool) -> Iterator[Path]:
     """The data folder of a dataset that is there when the block has succeeded."""
-    path = get_dataset_path(known)
     namespace = parse_dataset_id(known)[0]
-    if namespace and not (path.parent / NAMESPACE_METADATA_FILENAME).exists():
-        create_namespace(namespace)
+    try:
+        path = get_dataset_path(known)
+        if namespace and not (path.parent / NAMESPACE_METADATA_FILENAME).exists():
+            create_namespace(namespace)
+    except OSError as problem:
+        raise OutOfRoom(
+            f"Nothing can be written to {problem.filename} ({problem.strerror}). Point "
+            f"{HOMES['dataset']} at a folder that can be written to."
+        ) from None
     with sole_writer(path, "dataset", path.parent):
         if path.exists() and not replace:
             raise InvalidArgument(

@@ -222,6 +222,8 @@ def _loaded(engine: Engine, frame: Any) -> "ir.Table | None":
             f"A {type(frame).__name__} is not a table ({str(problem).splitlines()[0]}). Give a "
             "pandas, polars or Arrow table, or a dict of columns."
         ) from None
+    if not table.num_rows:
+        raise InvalidArgument("The table has no rows: give one with a row for each event, or item.")
     return engine.from_arrow(table)
 
 

@@ -15,7 +15,7 @@ from minari import MinariDataset
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
 import recgym
-from recgym.errors import InvalidArgument, MissingExtra
+from recgym.errors import InvalidArgument, MissingExtra, UnknownName
 from recgym.home import log_path
 
 from .sentences import said
@@ -257,6 +257,13 @@ def test_what_d3rlpy_cannot_hold_is_refused(d3rlpy, observed, acted):
     with pytest.raises(InvalidArgument, match="d3rlpy takes Box observations") as problem:
         recgym.to_d3rlpy(dataset)
     assert dataset.id in said(problem)
+
+
+@pytest.mark.parametrize("bridge", [recgym.to_d3rlpy, recgym.d3rlpy_encoder])
+def test_a_dataset_that_is_not_there_is_told(d3rlpy, bridge):
+    with pytest.raises(UnknownName, match="No dataset is named 'x'") as problem:
+        bridge("x")
+    assert "recgym data export" in said(problem)
 
 
 def test_what_float32_cannot_count_is_refused(d3rlpy):

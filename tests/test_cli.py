@@ -58,7 +58,7 @@ def test_a_log_is_exported_and_datasets_are_combined(demo):
     assert "--replace" in again.stderr
     assert recgym_data("data", "export", "demo", "--splits", "test", "--replace").returncode == 0
     other = recgym_data("data", "export", "demo", "--name", "plain", "--format", "hdf5",
-                        "--splits", "test")  # fmt: skip
+                        "--splits", "test", "test")  # fmt: skip
     assert "recgym/plain/logged-test-v0" in other.stdout
     pair = [names[2], "recgym/plain/logged-test-v0"]
     joined = recgym_data("data", "combine", *pair, "--into", "recgym/demo/twice-v0", "--json")
@@ -155,6 +155,20 @@ def test_ctrl_c_says_what_is_true_of_every_command(tmp_path, monkeypatch, capsys
         "Stopped: what was being written is there whole or not at all, and the same command "
         "begins again or goes on.\n"
     )
+
+
+@pytest.mark.parametrize("variable", ["MINARI_DATASETS_PATH", "RECGYM_HOME"])
+def test_a_home_that_is_none_is_told_with_its_variable(variable, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    words = ["train", "random", "--data", "x"]
+    if variable == "RECGYM_HOME":
+        recgym.collect("recgym/OracleStatic-v0", "random", sessions=5)
+        words[-1] = "recgym/oracle-static/random-v0"
+    monkeypatch.setattr(sys, "argv", ["recgym", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"Point {variable} at a folder" in capsys.readouterr().err
 
 
 def test_a_manifest_keeps_no_path_of_the_machine(tmp_path):

@@ -63,6 +63,7 @@ def test_the_list_fits_a_terminal():
     for name in (*ORACLES, *names):
         assert f"recgym/{name}-v0" in printed
     assert "…" not in printed
+    assert "language models: of the last 10 taken" in " ".join(printed.split())
 
 
 def test_a_planner_is_watched_for_an_episode():
@@ -106,6 +107,18 @@ def test_an_agent_of_yours_is_watched(tmp_path):
     assert steps and all(f"recommended {title} " in step for step in steps)
 
 
+def test_an_agent_that_was_trained_is_watched():
+    data = "recgym/oracle-boredom/mixed-v0"
+    recgym.collect("recgym/OracleBoredom-v0", "mixed", sessions=20)
+    folder = recgym_says("train", "popular", "--data", data)[0].partition("folder ")[2].split()[0]
+    lines = recgym_says("play", "recgym/OracleBoredom-v0", "--by", folder)[0].splitlines()
+    titles = {line[4:].partition(" (")[0] for line in lines if line[:4].strip().isdigit()}
+    assert len(titles) == 1 and any(line.startswith("Return") for line in lines)
+    recgym.prepare("demo", name="demo")
+    words = ("play", "recgym/DemoReplay-v0", "--by", "mixed/popular")
+    assert f"has learned from {data}, whose" in recgym_says(*words, fails=True)[1]
+
+
 def test_an_environment_that_a_module_of_yours_registers_is_checked(tmp_path, monkeypatch):
     (tmp_path / "my_envs.py").write_text(
         "import gymnasium\n"
@@ -140,7 +153,14 @@ def test_an_environment_that_a_module_of_yours_registers_is_checked(tmp_path, mo
         (("play", "recgym/MovieLens1MReplay-v0"), "recgym data build movielens --raw ml-1m.zip"),
         (("play", "recgym/Replay-v0"), "needs a log"),
         (("play", "recgym/OracleBoredom-v0", "--seed", "-1"), "whole number from 0"),
+        (("play", "recgym/OracleBoredom-v0", "--by", "itemknn"), "Give a run of `recgym train`"),
+        (
+            ("play", "recgym/OracleBoredom-v0", "--by", "recgym.agents.baselines:Popular"),
+            "Give a run of `recgym train`",
+        ),
         (("check",), "Nothing is named"),
+        (("check", "populr"), "environment, dataset or agent is named 'populr'. Did you mean 'pop"),
+        (("check", "OracleBoredom-v0"), "Did you mean 'recgym/OracleBoredom-v0'"),
         (("plai",), "Did you mean 'play'"),
     ],
     ids=str,
@@ -161,4 +181,6 @@ def test_what_passes_is_said_and_what_fails_says_why():
     assert sum(line.startswith("    ") for line in lines) > 20
     assert any(line.startswith("✗ CartPole-v1: ") for line in lines)
     assert any(line.startswith("✗ nothing-v0: ") for line in lines)
+    printed, _ = recgym_says("check", "recgym/demo/logged-v1", fails=True)
+    assert "Did you mean 'recgym/demo/logged-v0'" in printed
     assert "✗" not in recgym_says("check", *ids[:2])[0]

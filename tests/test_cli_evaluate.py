@@ -37,6 +37,13 @@ def test_every_benchmark_is_listed_and_described(capsys):
     assert all(row["shows"] and row["hides"] and row["build"] for row in rows)
     about = printed(capsys, "benchmarks", "retailrocket-sample-v0")
     assert "No repeats" in about and "recgym data build retailrocket" in about
+    about = printed(capsys, "benchmarks", "oracle-static-random-v0")
+    assert "0.9497 (random) and 7.143 (planner)" in about
+    about = printed(capsys, "benchmarks", "movielens-25m-v0")
+    assert "items that the user knows" in about and "not frozen yet" in about
+    for code in ("None", "mask_seen", "made_in", "True", "False"):
+        assert code not in about
+    assert all(line.split("  ")[-1] for line in about.splitlines())
 
 
 def test_oracle_benchmarks_are_frozen_and_on_a_scale():
@@ -127,6 +134,8 @@ def test_a_stranger_s_agent_is_evaluated_like_any_other(tmp_path):
         (["evaluate", "popular", "random", "--benchmark", "oracle-static-mixed-v0",
           "--set", "a=1"], InvalidArgument),
         (["evaluate", "popular", "--benchmark", "yoochoose-sample-v0"], UnknownName),
+        (["evaluate", "random", "--benchmark", "oracle-static-mixed-v0", "--seeds", "-1"],
+         InvalidArgument),
         (["benchmarks", "none"], UnknownName),
         (["agents", "none"], UnknownName),
     ],

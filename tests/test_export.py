@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recgym
-from recgym.errors import BadLog, Busy, InvalidArgument, NothingLeft, UnknownName
+from recgym.errors import BadLog, Busy, InvalidArgument, NothingLeft, OutOfRoom, UnknownName
 from recgym.export import combine
 from recgym.home import home, log_path
 
@@ -289,6 +289,23 @@ def test_a_name_that_minari_would_not_accept_is_refused(small, name):
         recgym.to_minari(small, name=name)
     assert "--name" in said(problem)
     assert not there()
+
+
+@pytest.mark.parametrize("into", ["both", "recgym/small/both", "a//b-v0"])
+def test_what_datasets_become_has_an_id_with_a_version(small, into):
+    known = recgym.to_minari(small).id
+    with pytest.raises(InvalidArgument, match="Minari accepts no dataset named") as problem:
+        combine([known, known], into)
+    assert f"'{into}'" in said(problem) and "give another --into" in said(problem)
+    assert there() == {known}
+
+
+def test_a_place_for_datasets_that_is_none_is_told_with_its_variable(small, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file"))
+    with pytest.raises(OutOfRoom, match=r"file \(File exists\)") as problem:
+        recgym.to_minari(small)
+    assert "Point MINARI_DATASETS_PATH at a folder" in said(problem)
 
 
 def test_a_log_with_a_dot_is_exported_under_another_name():

@@ -109,6 +109,12 @@ def test_a_column_that_cannot_be_used_is_named(change, names, says):
         recgym.log_from_frame(COLUMNS | change, **NAMES | names)
 
 
+@pytest.mark.parametrize("frame", [{"u": [], "i": [], "t": []}, pa.table(COLUMNS)[:0]])
+def test_a_table_without_rows_is_refused(frame):
+    with pytest.raises(InvalidArgument, match="The table has no rows"):
+        recgym.log_from_frame(frame, user="u", item="i", time="t")
+
+
 def test_what_is_no_table_is_refused():
     with pytest.raises(InvalidArgument, match="int is not a table"):
         recgym.log_from_frame(7, user="u", item="i", time="t")

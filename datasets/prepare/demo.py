@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from recgym.build import Tables
+from recgym.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from recgym.engine import Engine
@@ -53,6 +54,11 @@ class Source:
         """Clicks, some followed by a purchase of the same item."""
         import pyarrow as pa
 
+        for option, count in (("visits", self.visits), ("items", self.items)):
+            if count < 1:
+                raise InvalidArgument(
+                    f"{option} is a whole number from 1 on, and {count} was given."
+                )
         rng = np.random.default_rng(0)
         topics = np.arange(self.items) % len(TOPICS)
         popularity = 1 / (1 + rng.permutation(self.items)) ** 0.8

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, get_args
 
-import minari
 import numpy as np
 from gymnasium import spaces
 from minari.dataset.minari_dataset import MinariDataset
@@ -27,6 +26,7 @@ from recgym.checks.faults import (
 )
 from recgym.checks.trials import ROWS, ShopTrial, Trial, as_if, generators, roll_outs, shoppers
 from recgym.errors import CheckFailed, InvalidArgument, printable
+from recgym.export import local_dataset
 from recgym.minari_format import content_hash
 from recgym.shop.pages import LONGEST, QUERY
 
@@ -70,10 +70,8 @@ def check_agent(
     kind = load_agent(kind) if isinstance(kind, str) else kind
     with TemporaryDirectory() as name:
         folder = Path(name)
-        data = minari.load_dataset(dataset) if isinstance(dataset, str) else dataset
-        if data is None:
-            little = shoppers if getattr(kind, "shops", False) else roll_outs
-            data = little(folder / "data")
+        little = shoppers if getattr(kind, "shops", False) else roll_outs
+        data = little(folder / "data") if dataset is None else local_dataset(dataset)
         shops = isinstance(data.action_space, spaces.Text)
         of = ShopTrial if shops else Trial
         trial = of(kind, options, data, folder / "saved", given)

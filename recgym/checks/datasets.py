@@ -11,6 +11,7 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from recgym.checks.faults import check_layout, leaves, plain, short, typed
 from recgym.errors import CheckFailed, printable
+from recgym.export import local_dataset
 
 if TYPE_CHECKING:
     from minari.dataset.minari_dataset import MinariDataset
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
 
 def check_dataset(dataset_or_id: "MinariDataset | str") -> tuple[str, ...]:
     """Check a Minari dataset, every episode of it, and return what was found to hold."""
-    import minari
-
-    is_id = isinstance(dataset_or_id, str)
-    dataset = minari.load_dataset(dataset_or_id) if is_id else dataset_or_id
+    dataset = local_dataset(dataset_or_id)
     of_all = [
         _episodes_are_there,
         _the_environment_can_be_recovered,

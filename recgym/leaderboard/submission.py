@@ -53,6 +53,11 @@ def new(
 
     `name` is the agent's short name unless given: two rows of an agent need two names.
     """
+    if not (run / "report.json").exists():
+        raise InvalidArgument(
+            f"There is no file {_shown(run / 'report.json')}: name the folder of a run, as "
+            "`recgym evaluate` does."
+        )
     report, problems = _parsed(_bytes(run / "report.json"))
     if not problems:
         short = name or short_name(str(report.get("agent")))
@@ -82,6 +87,11 @@ def read(file: Path, root: Path) -> Submission:
 
 def files_of(root: Path) -> list[Path]:
     """The files that hold the rows of a leaderboard."""
+    if not root.is_dir():
+        raise InvalidArgument(
+            f"There is no leaderboard in {printable(str(root))}: name its folder with --root; "
+            "`recgym leaderboard new` begins one."
+        )
     return sorted(root.glob("*/*.json"))
 
 
@@ -113,6 +123,8 @@ def schema_of(name: str) -> dict[str, Any]:
 def _examined(file: Path, root: Path) -> tuple[Submission | None, list[str]]:
     """What a file states, and everything that is wrong with it."""
     file, root = Path(os.path.abspath(file)), Path(os.path.abspath(root))
+    if not os.path.lexists(file):
+        return None, [f"There is no file {_shown(file)}: `recgym leaderboard new` writes rows."]
     if not file.is_relative_to(root):
         return None, [f"It lies outside of {_shown(root)}: name the leaderboard with --root."]
     parts = file.relative_to(root).parts
@@ -148,7 +160,7 @@ def _bytes(file: Path, *folders: Path) -> bytes:
 
 def _strays(root: Path) -> Iterator[Path]:
     """What has no place in a leaderboard; names that begin with a dot are nobody's business."""
-    for place in sorted(root.iterdir() if root.is_dir() else []):
+    for place in sorted(root.iterdir()):
         if place.name in (VERIFIED, PAGE, ESTIMATES) or place.name.startswith("."):
             continue
         if place.is_symlink() or not place.is_dir():
@@ -165,7 +177,8 @@ def _shown(place: Path) -> str:
 
 def _first(problems: Sequence[str]) -> str:
     more = len(problems) - 1
-    return problems[0] + (f" {more} more rules are broken." if more else "")
+    are = "rule is" if more == 1 else "rules are"
+    return problems[0] + (f" {more} more {are} broken." if more else "")
 
 
 # -------------------------------------------------------------------------------- from the bytes

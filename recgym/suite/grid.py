@@ -191,7 +191,7 @@ class Grid:
         """The folder of the run that a step is of."""
         assert step.options is not None
         asked, agent = self.suite.benchmarks[step.benchmark], load_agent(step.agent)
-        return run_folder(asked, agent, step.options, step.split)
+        return run_folder(asked, agent, step.options, step.split, self.suite.users)
 
     def simulator(self, step: Step) -> str:
         """Who is asked about its agent, too; nobody while options are chosen."""

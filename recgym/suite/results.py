@@ -43,7 +43,8 @@ def results_of(grid: Grid, progress: Progress = lambda stage, share: None) -> di
                  for other in others if other in rows or other not in grid.suite.rows]  # fmt: skip
         if task:
             named = {other for _, _, other in pairs} - known.keys() - grid.suite.rows.keys()
-            known |= {agent: _evaluated(agent, task) for agent in sorted(named)}
+            users = grid.suite.users
+            known |= {agent: _evaluated(agent, task, users) for agent in sorted(named)}
         for metric in (asked.primary, *also(asked.primary)):
             differences: list[dict[str, Any]] = [
                 {"benchmark": name, "metric": metric, "row": one.row, "group": group,
@@ -152,10 +153,10 @@ def _cell(reached: _Reached, step: Step, shows: Sequence[str]) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _evaluated(name: str, task: Task) -> _Reached | None:
+def _evaluated(name: str, task: Task, users: int) -> _Reached | None:
     """An agent with its own options, as it was evaluated before, whatever the commit."""
     agent = load_agent(name)
-    folder = run_folder(task.benchmark, agent, {})
+    folder = run_folder(task.benchmark, agent, {}, users=users)
     report = read_json(folder / "report.json")
     if report.get("dataset", {}).get("sha256") != task.sha256:
         return None

@@ -163,7 +163,7 @@ def _work(order: dict[str, Any]) -> None:
     draft = Path(order["draft"])
     evaluate(agent, asked, config=options, folder=draft, **more)  # its report is of one seed only
     seed = f"seed-{order['seeds'][0]}"
-    place = run_folder(asked, agent, options, split) / seed
+    place = run_folder(asked, agent, options, split, order["users"]) / seed
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
         place.rename(draft / "before")

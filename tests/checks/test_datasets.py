@@ -10,9 +10,11 @@ import pytest
 from minari.dataset.minari_dataset import MinariDataset
 
 import recgym
-from recgym.checks import check_dataset
+from recgym.checks import check_agent, check_dataset
+from recgym.errors import UnknownName
 from recgym.home import log_path, remove_log
 
+from ..sentences import said
 from ..test_log import rewritten, written
 from .test_environments import problem_of
 
@@ -63,6 +65,13 @@ def test_exports_pass(split):
     assert found == check_dataset(dataset) and len(found) == len(set(found)) == 11
     if split == "test":
         assert check_dataset(recgym.to_minari("demo", split, data_format="hdf5", replace=True))
+
+
+def test_a_dataset_that_is_not_there_is_told(small):
+    for check in (check_dataset, lambda known: check_agent("popular", known)):
+        with pytest.raises(UnknownName, match="Did you mean 'recgym/small/logged-v0'") as problem:
+            check("recgym/smal/logged-v0")
+        assert "recgym data export" in said(problem)
 
 
 def test_propensities_pass(small):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recgym.datasets.demo import TOPICS, Source
+from recgym.errors import InvalidArgument
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,12 @@ def test_it_has_as_many_visits_as_asked(log, build):
     small = build(Source(visits=50, items=24), None)
     assert small.n_sessions == 50
     assert small.manifest.counts["items"] <= 24
+
+
+@pytest.mark.parametrize("options", [{"visits": 0}, {"visits": -5}, {"items": 0}])
+def test_a_shop_without_visits_or_items_is_refused(build, options):
+    with pytest.raises(InvalidArgument, match=f"{next(iter(options))} is a whole number from 1"):
+        build(Source(**options), None)
 
 
 def test_a_purchase_follows_its_click(log, rows_of):

@@ -335,6 +335,32 @@ def test_the_verbs_do_what_they_say(board, capsys, monkeypatch):
     assert "✗" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["validate"], ["render"], ["recompute", "--all"]], ids=str)
+def test_a_leaderboard_that_is_not_there_is_told(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecGymError, match="There is no leaderboard in typo") as error:
+        run([*words, "--root", "typo"])
+    assert said(error) and not list(tmp_path.iterdir())
+
+
+def test_files_that_are_not_there_are_told(board, capsys, monkeypatch):
+    monkeypatch.chdir(board.root.parent)
+    with pytest.raises(SystemExit):
+        run(["recompute", "nope.json"])
+    assert "There is no file" in capsys.readouterr().out
+    with pytest.raises(RecGymError, match="nope/report.json: .*`recgym evaluate`") as error:
+        run(["new", "nope", "--team", "others"])
+    assert said(error)
+
+
+def test_what_comes_next_names_the_leaderboard(board, capsys):
+    root = board.root.parent / "other"
+    run(["new", str(board.predictions()), "--team", "others", "--root", str(root)])
+    words = capsys.readouterr().out.replace("\n", " ").partition("Next: recgym leaderboard ")[2]
+    run([*words.split(), "--predictions", str(board.predictions())])
+    assert "✓" in capsys.readouterr().out
+
+
 def test_a_recomputed_row_is_rendered_with_its_difference(board):
     recompute(board.lucky, board.root, board.predictions())
     cells = {row["agent"]: row["against steady (95%)"] for row in rows(page(board))}

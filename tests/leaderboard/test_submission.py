@@ -101,6 +101,14 @@ def test_a_run_that_cannot_be_listed_is_no_row(board, change, hint):
     assert len(files_of(board.root)) == 3
 
 
+@pytest.mark.parametrize(("others", "says"), [(1, "1 more rule is"), (2, "2 more rules are")])
+def test_how_many_rules_are_broken_is_said(board, others, says):
+    keys = ("seeds", "agent", "team")[: others + 1]
+    board.edit(lambda content: [content.pop(key) for key in keys])
+    with pytest.raises(RecGymError, match=f"{says} broken"):
+        read(board.lucky, board.root)
+
+
 def test_code_in_no_repository_is_listed_without_a_commit(board):
     board.edit(lambda content: content["code"].update(commit=None, changed=None))
     assert validate(board.root) == []
