@@ -3,7 +3,8 @@
 Counts come from the manifests in cards/counts, named <source>[--variant].json: copies of the
 manifest.json of a built log, whose own hash is checked here. Scores of the oracle come from what
 `python datasets/oracle.py` wrote, those of shops from `python datasets/shops.py`, what is said of
-simulators from their cards. Nothing in a block is typed.
+simulators from their cards, and how much memory trainings take from `speed/training.py --peaks`.
+Nothing in a block is typed.
 """
 
 import difflib
@@ -29,6 +30,7 @@ HERE = Path(__file__).parent
 ENVS = HERE.parent / "recgym" / "envs" / "README.md"
 SHOP = HERE.parent / "recgym" / "shop" / "README.md"
 SIMULATORS = HERE.parent / "recgym" / "simulator"
+PEAKS = HERE.parent / "speed" / "peaks.json"
 CARDS, COUNTS = HERE / "cards", HERE / "cards" / "counts"
 
 
@@ -59,6 +61,7 @@ def rendered() -> dict[Path, str]:
         (SHOP, "shops", shops_table("train", "validation", "test")),
         (SIMULATORS / "README.md", "cards", simulators_table()),
         (HERE.parent / "README.md", "shops", shops_table("test")),
+        (HERE.parent / "agents" / "README.md", "peaks", peaks_table()),
     ]
     blocks += [(CARDS / f"{name}.md", "counts", counts_table(name)) for name in source_names()]
     pages: dict[Path, str] = {}
@@ -130,6 +133,15 @@ def simulators_table() -> str:
             _spread(_right(known["as fitted"])),
             f"{rival}: {_spread(_right(known[rival]))}",
         ])  # fmt: skip
+    return _table(rows)
+
+
+def peaks_table() -> str:
+    """How much memory trainings take, as speed/training.py measured it."""
+    rows = [["agent", "items", "most memory (MB)", "beside what must be kept"]]
+    for one in json.loads(PEAKS.read_text("utf-8")):
+        about = [f"`{one['agent']}`", f"{one['items']:,}", f"{one['value'] / 2**20:,.0f}"]
+        rows.append([*about, f"{one['ratio']:.2f} times"])
     return _table(rows)
 
 

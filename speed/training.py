@@ -26,6 +26,7 @@ from functools import partial  # noqa: E402
 from importlib.util import find_spec  # noqa: E402
 from pathlib import Path  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
+from typing import Any  # noqa: E402
 
 import minari  # noqa: E402
 import numpy as np  # noqa: E402
@@ -33,6 +34,7 @@ import torch  # noqa: E402
 from _common import invented_log, report, seconds  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import recgym  # noqa: E402
 from recgym.agents.batches import Seen, Steps  # noqa: E402
@@ -55,18 +57,22 @@ BATCH, WIDTH, LENGTH, TOLD = 256, 64, 10, 64  # the last: what a simulator says 
 SESSIONS, SESSION = 2_000, 31  # its windows of 10 are all full
 STRIDES = (5, 10)  # the default, and one window for as many targets as it holds
 ROUNDS, SLACK = 11, 1.3
+BOUND = 1.6  # times what has to be kept: the most memory of CRR-Transformer's trainings
 ENCODERS = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}  # and what RecBole calls them
 PEAKS = [*itertools.product(("supervised", "snqn"), (LARGE, HUGE)),
-         ("crr-small", LARGE), ("crr-small", FILMS), ("crr", FILMS)]  # fmt: skip
+         ("crr-transformer-small", LARGE), ("crr-transformer-small", FILMS),
+         ("crr-transformer", FILMS)]  # fmt: skip
 
 Act = Callable[[], object]
 
 
 def main() -> None:
-    """Every claim, one line each, or only the peak of one training."""
+    """Every claim, one line each, or only the peaks of memory, that of one training, or a GPU's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peaks", type=Path, metavar="FILE", help="JSON that a page is made of")
     parser.add_argument("--peak", nargs=2, metavar=("AGENT", "ITEMS"))
+    parser.add_argument("--gpu", action="store_true", help="only the published size, on cuda")
     parser.add_argument("--accuracy", metavar="DATASET", help="also of RecBole's, once trained")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -75,6 +81,15 @@ def main() -> None:
         return
     if asked.peak:
         peak(asked.peak[0], int(asked.peak[1]))
+        return
+    if asked.gpu:
+        if not torch.cuda.is_available():
+            sys.exit("No GPU is here: run this where torch.cuda.is_available() is true.")
+        share_of_the_peak()
+        return
+    if asked.peaks:
+        rows = [peak_of(agent, of, asked.threads) for agent, of in PEAKS]
+        asked.peaks.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         return
     kept = [against_the_floor(n_items) for n_items in (SMALL, LARGE)]
     for n_items in (SMALL, LARGE):
@@ -88,8 +103,7 @@ def main() -> None:
         against_recbole(n_items, strides)
     against_d3rlpy(SMALL)
     for agent, of in PEAKS:
-        subprocess.run([sys.executable, __file__, "--peak", agent, str(of),
-                        "--threads", str(asked.threads)], check=True)  # fmt: skip
+        peak_of(agent, of, asked.threads)
     sys.exit(not all(kept))
 
 
@@ -325,9 +339,17 @@ def against_d3rlpy(n_items: int) -> None:
 AGENTS = {
     "supervised": Supervised,
     "snqn": SNQN,
-    "crr-small": partial(CRRTransformerSmall, stages="second"),
-    "crr": partial(CRRTransformer, init="random", stages="second"),
+    "crr-transformer-small": partial(CRRTransformerSmall, stages="second"),
+    "crr-transformer": partial(CRRTransformer, init="random", stages="second"),
 }
+
+
+def peak_of(agent: str, n_items: int, threads: int) -> dict[str, Any]:
+    """What `peak` prints, in a process of its own."""
+    words = [sys.executable, __file__, "--peak", agent, str(n_items), "--threads", str(threads)]
+    line = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    print(line, end="", flush=True)
+    return dict(json.loads(line))
 
 
 def peak(agent: str, n_items: int) -> None:
@@ -347,8 +369,39 @@ def peak(agent: str, n_items: int) -> None:
         "value": resident("VmHWM") - before,
         "baseline": 4 * kept,
         "batch x items": 4 * BATCH * n_items,
+        "agent": agent,
+        "items": n_items,
     }
-    print(json.dumps(row | {"ratio": row["value"] / row["baseline"]}), flush=True)
+    bar = {"at_most": BOUND} if agent.startswith("crr") else {}
+    print(json.dumps(row | {"ratio": row["value"] / row["baseline"]} | bar), flush=True)
+
+
+def share_of_the_peak(
+    device: str = "cuda", kind: Callable[..., Learner] = CRRTransformer, side: int = 16_384
+) -> None:
+    """Steps of the published size in bf16 on MovieLens-25M's films, against one large product."""
+    square = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+
+    def ended(act: Act) -> Act:
+        def wait() -> None:
+            act()
+            square[0, 0].item()  # when all that was asked for is done
+
+        return wait
+
+    for stages in ("first", "second"):
+        options = {"init": "random", "stages": stages, "device": device, "precision": "bf16"}
+        training = begun(kind(**options), dataset(FILMS))
+        training._advance()
+        with FlopCounterMode(display=False) as counted:
+            training._advance()
+        times, bare = in_turn(ended(training._advance), ended(lambda: square @ square))
+        pairs = [(counted.get_total_flops() / ours, 2 * side**3 / one)
+                 for ours, one in zip(times, bare, strict=True)]  # fmt: skip
+        name = f"operations a second of crr-transformer's {stages} stage in bf16, {FILMS:,} items"
+        report(f"{name}, against a product of {side:,} x {side:,}", pairs)
+        second = BATCH / statistics.median(times)
+        print(json.dumps({"name": f"targets a second, {stages} stage", "value": second}))
 
 
 # --------------------------------------------------------------------------------------- sides
