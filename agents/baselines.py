@@ -13,6 +13,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
 from recgym.agent import Infos, Source, View, training_data
+from recgym.agents.repeats import ages_of, fresh, newest_first
 from recgym.episodes import Episodes
 from recgym.errors import InvalidArgument, UnknownName, printable
 from recgym.evaluation.ranking import metrics, rank
@@ -23,7 +24,6 @@ Decay = Literal["same", "log", "linear", "div", "quadratic"]
 _FILE = "agent.json"
 _BLOCK = 4096  # episodes read at once
 _CELLS = 1 << 19  # scores, or pairs of items or sessions, that are worked on at once
-_HARDLY = 0.005  # of what is taken
 _TARGETS = 2000  # of the validation data on which options are tried
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -170,16 +170,16 @@ class Popular(_Baseline):
 
     def _count(self, takings: "_Takings") -> None:
         self._popularity = takings.popularity().astype(np.float32)  # from 0 to 1
-        self._fresh = takings.fresh()  # newest items that are hardly ever taken again
+        self._fresh = fresh(takings.repeats)  # newest items that are hardly ever taken again
 
     def _scores(self, items: NDArray[np.int32], taken: NDArray[np.int32]) -> NDArray[np.float32]:
         n_items = self._view.n_items
-        recent = _newest_first(taken, n_items)
+        recent = newest_first(taken, n_items)
         scores = np.empty((len(items), n_items), np.float32)
         for some in _parts(n_items + self._work(recent)):
             found = self._found(recent[some])
             scores[some] = np.where(found > 0, found, self._popularity - 1)
-        last = _newest_first(items, n_items)[:, : self._fresh]
+        last = newest_first(items, n_items)[:, : self._fresh]
         users, places = np.nonzero(last < n_items)
         scores[users, last[users, places]] = -2
         return scores
@@ -442,7 +442,7 @@ class _Takings:
             actions, took = part.actions(data.action_space), part.at_steps("rewards") > 0
             shown += np.bincount(actions, minlength=n_items)
             taken += np.bincount(actions[took], minlength=n_items)
-            ages.append(_ages(view.items(observations)[took], actions[took], n_items))
+            ages.append(ages_of(view.items(observations)[took], actions[took], n_items))
             before = view.consumed(observations)[part.offsets[:-1]]
             there = before < n_items
             whose = np.concatenate([
@@ -464,11 +464,6 @@ class _Takings:
             counts = (counts + 1) / (self.shown + 1 / mean)
         counts /= max(counts.max(), 1e-9)
         return counts
-
-    def fresh(self) -> int:
-        """How many of the newest items of a history are hardly ever taken again."""
-        repeats = np.cumsum(self.repeats[:-1]) + 1  # one more: a few takings prove nothing
-        return int((repeats <= _HARDLY * self.repeats.sum()).sum())
 
     def sessions(self, longest: int | None = None) -> NDArray[np.int64]:
         """The session of each taking, or the part of one that holds at most so many."""
@@ -536,24 +531,7 @@ def _read(data: MinariDataset) -> Iterator[Episodes]:
         yield from runs_of(data, indices[first : first + _BLOCK])
 
 
-def _ages(histories: NDArray[np.int32], items: NDArray[np.int64], pad: int) -> NDArray[np.int64]:
-    """How many items are those of an age in the history before them; last, those of none."""
-    recent = _newest_first(histories, pad)
-    some = recent[:, 0] < pad
-    again = recent[some] == items[some, None]
-    ages = np.where(again.any(1), again.argmax(1), recent.shape[1])
-    counts: NDArray[np.int64] = np.bincount(ages, minlength=recent.shape[1] + 1)
-    return counts
-
-
 # -------------------------------------------------------------------------------- small parts
-
-
-def _newest_first(histories: NDArray[np.int32], pad: int) -> NDArray[np.int32]:
-    """Histories from the newest item back, with all pads at the end."""
-    flipped = histories[:, ::-1]
-    order = np.argsort(flipped == pad, axis=1, kind="stable")
-    return np.take_along_axis(flipped, order, axis=1)
 
 
 def _newest_places(recent: NDArray[np.int32], pad: int) -> NDArray[np.bool_]:

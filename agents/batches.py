@@ -11,6 +11,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
 from recgym.agent import View
+from recgym.agents.repeats import ages_of, fresh
 from recgym.errors import BadDataset, InvalidArgument, printable
 from recgym.minari_format import runs_of
 
@@ -117,6 +118,12 @@ class Steps:
     def n_items(self) -> int:
         """The number of items, and the pad."""
         return self.view.n_items
+
+    @property
+    def fresh(self) -> int:
+        """How many of the newest items of a history are hardly ever taken again."""
+        histories = self.items[self.states[self.taken]]
+        return fresh(ages_of(histories, self.actions[self.taken], self.n_items))
 
     @cached_property
     def taken(self) -> NDArray[np.bool_]:

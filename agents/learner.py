@@ -14,6 +14,7 @@ from recgym.agents.batches import Batch, Ends, Steps
 from recgym.agents.encoders import EncoderName
 from recgym.agents.loop import COIN, Loop, Terms
 from recgym.agents.recommender import Plan, Recommender, Scores
+from recgym.agents.repeats import newest_first
 from recgym.agents.validation import Validation, same_catalogue
 from recgym.errors import InvalidArgument
 from recgym.networks import NetworkAgent
@@ -28,6 +29,7 @@ class Learner(Loop[Recommender], NetworkAgent):
     dropout: float = 0.1  # share of what is left out in training
     imitate: Literal["taken", "all"] = "taken"  # actions that brought a reward, or all of a log
     ends: Ends = "terminated"  # of sessions, after which no value follows; both: also of cut ones
+    repeats: Literal["learned", "free"] = "learned"  # acts: what data hardly ever repeat comes last
 
     heads: ClassVar[tuple[str, ...]] = ("supervised",)
     copies: ClassVar[int] = 1  # of all networks
@@ -111,9 +113,22 @@ class Learner(Loop[Recommender], NetworkAgent):
 
     def take(self, training: Self, train: MinariDataset) -> None:
         network = training.networks[0]
-        plan = {"recommender": asdict(network.plan), "head": self.recommending}
+        fresh = training.data.fresh if self.repeats == "learned" else 0
+        plan = {"recommender": asdict(network.plan), "head": self.recommending, "fresh": fresh}
         scores = Scores(network, self.recommending)
         self._take(scores, plan, train.observation_space, network.plan.n_items)
+
+    def act(self, observations: Any, infos: Any) -> NDArray[np.int64]:
+        """Recommend the best item, but for those of a history that the data hardly ever repeat.
+
+        One that is refused would be the best one again, as what is seen of a user hardly changes.
+        """
+        scores = self.scores(observations, infos)
+        history = slice(*self._plan["recommender"]["parts"]["history"])
+        recent = newest_first(np.asarray(observations)[:, history], self._n_items)
+        users, places = np.nonzero(recent[:, : self._plan.get("fresh", 0)] < self._n_items)
+        scores[users, recent[users, places]] = -np.inf
+        return np.asarray(scores.argmax(1))
 
     @classmethod
     def _rebuilt(cls, plan: Any, space: spaces.Box) -> nn.Module:

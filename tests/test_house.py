@@ -229,7 +229,8 @@ ALLOWED = {
         # shared by agents; an agent imports another one only where its paper extends it
         *(f"recgym.agents.{shared}" for shared in (
             "batches", "bert", "chooser", "choices", "encoders", "heads", "learner", "loop",
-            "proximal", "queries", "reader", "recommender", "validation", "warmup", "wordpieces",
+            "proximal", "queries", "reader", "recommender", "repeats", "validation", "warmup",
+            "wordpieces",
         )),
         "recgym.agents.imitation", "recgym.agents.sa2c", "recgym.agents.snqn",
         "recgym.agents.sqn",

@@ -21,6 +21,7 @@ from recgym.runs import Run
 
 from ..sentences import said
 from .test_batches import foreign
+from .worlds import head_set, logged
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -438,6 +439,23 @@ def test_validation_data_without_a_target_are_refused():
         with pytest.raises(InvalidArgument, match="no action after a history") as problem:
             load_agent("sqn")(**QUICK).fit(train, validation)
         said(problem)
+
+
+@pytest.mark.parametrize(
+    ("repeating", "options", "best"),
+    [(False, {}, 2), (False, {"repeats": "free"}, 0), (True, {}, 0)],
+)
+def test_what_data_hardly_ever_repeat_is_not_recommended_again(repeating, options, best, tmp_path):
+    rng = np.random.default_rng(0)
+    sessions = [rng.choice(10, 6, replace=repeating) for _ in range(200)]
+    kind = load_agent("supervised")
+    agent = kind(**QUICK, **options).fit(logged("sessions", sessions, 10))
+    head_set(agent._network.recommender.head("supervised"), bias=np.arange(9, -1, -1))
+    seen = np.array([[1, 0, 10, 10, 10], [10] * 5], np.int32)
+    assert agent.scores(seen, {}).argmax(1).tolist() == [0, 0]
+    assert agent.act(seen, {}).tolist() == [best, 0]
+    agent.save(tmp_path)
+    assert kind.load(tmp_path).act(seen, {}).tolist() == [best, 0]
 
 
 def test_nothing_to_imitate_is_refused():
