@@ -58,7 +58,7 @@ def test_the_page_of_agents_is_what_its_results_say():
     page = (ROOT / "agents" / "README.md").read_text(encoding="utf-8")
     blocks = re.findall("<!-- results of (.+).toml -->", page)
     written = {file.stem.removeprefix("results-") for file in (ROOT / "agents").glob("results-*")}
-    assert blocks == ["grid", "crr", "lea", "shop"] and written <= set(blocks)
+    assert blocks == ["repeats", "grid", "crr", "lea", "shop"] and written <= set(blocks)
     for name in written:
         results = read_results(ROOT / "agents" / f"results-{name}.json")
         assert filled(page, results) == page
