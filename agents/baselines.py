@@ -13,7 +13,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
 from recgym.agent import Infos, Source, View, training_data
-from recgym.agents.repeats import ages_of, fresh, newest_first
+from recgym.agents.repeats import ages_of, fresh, newest_first, put_last
 from recgym.episodes import Episodes
 from recgym.errors import InvalidArgument, UnknownName, printable
 from recgym.evaluation.ranking import metrics, rank
@@ -179,9 +179,7 @@ class Popular(_Baseline):
         for some in _parts(n_items + self._work(recent)):
             found = self._found(recent[some])
             scores[some] = np.where(found > 0, found, self._popularity - 1)
-        last = newest_first(items, n_items)[:, : self._fresh]
-        users, places = np.nonzero(last < n_items)
-        scores[users, last[users, places]] = -2
+        put_last(scores, items, self._fresh, -2)
         return scores
 
     def _found(self, recent: NDArray[np.int32]) -> NDArray[Any]:

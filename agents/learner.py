@@ -14,7 +14,7 @@ from recgym.agents.batches import Batch, Ends, Steps
 from recgym.agents.encoders import EncoderName
 from recgym.agents.loop import COIN, Loop, Terms
 from recgym.agents.recommender import Plan, Recommender, Scores
-from recgym.agents.repeats import newest_first
+from recgym.agents.repeats import put_last
 from recgym.agents.validation import Validation, same_catalogue
 from recgym.errors import InvalidArgument
 from recgym.networks import NetworkAgent
@@ -125,9 +125,8 @@ class Learner(Loop[Recommender], NetworkAgent):
         """
         scores = self.scores(observations, infos)
         history = slice(*self._plan["recommender"]["parts"]["history"])
-        recent = newest_first(np.asarray(observations)[:, history], self._n_items)
-        users, places = np.nonzero(recent[:, : self._plan.get("fresh", 0)] < self._n_items)
-        scores[users, recent[users, places]] = -np.inf
+        seen = np.asarray(observations)[:, history]
+        put_last(scores, seen, self._plan.get("fresh", 0), -np.inf)
         return np.asarray(scores.argmax(1))
 
     @classmethod

@@ -27,3 +27,14 @@ def newest_first(histories: NDArray[np.int32], pad: int) -> NDArray[np.int32]:
     flipped = histories[:, ::-1]
     order = np.argsort(flipped == pad, axis=1, kind="stable")
     return np.take_along_axis(flipped, order, axis=1)
+
+
+def put_last(
+    scores: NDArray[np.float32], histories: NDArray[np.int32], newest: int, lowest: float
+) -> None:
+    """Give the newest items of each history, so many of them, the lowest score."""
+    if newest:
+        pad = scores.shape[1]
+        recent = newest_first(histories, pad)[:, :newest]
+        users, places = np.nonzero(recent < pad)
+        scores[users, recent[users, places]] = lowest

@@ -12,9 +12,9 @@ from recgym.benchmarks import Benchmark, benchmark_named
 from recgym.errors import InvalidArgument, RecGymError
 from recgym.evaluation.tasks import Task
 from recgym.home import write_whole
-from recgym.leaderboard.render import render
-from recgym.leaderboard.submission import files_of, new, read, validate
-from recgym.leaderboard.verification import TEAM, TOLERANCE, Against, recompute, reproduce
+from recgym.leaderboard.render import is_baseline, render
+from recgym.leaderboard.submission import Submission, files_of, new, read, validate
+from recgym.leaderboard.verification import TOLERANCE, Against, recompute, reproduce
 from recgym.pages import chance
 from recgym.terminal import ERR, OUT, Command, bars, chosen, command, plain
 
@@ -113,18 +113,18 @@ def _recompute(options: _Recompute) -> None:
             failed = True
             _failed(str(problem))
             continue
-        _passed(f"{file}{_held(record.recomputed.against, stated.row, asked)}")
+        _passed(f"{file}{_held(record.recomputed.against, stated, asked)}")
     if failed:
         raise SystemExit(1)
 
 
-def _held(against: Against | None, row: str, benchmark: Benchmark) -> str:
+def _held(against: Against | None, stated: Submission, benchmark: Benchmark) -> str:
     """How a row stands to the baseline, or why that is not known."""
     if against:
         return f": {against.mean:+.4g} against the baseline, {chance(against.p)}"
-    baseline = benchmark.baseline
-    if benchmark.primary == "snips" or row == f"{benchmark.name}/{baseline}--{TEAM}":
+    if benchmark.primary == "snips" or is_baseline(stated, benchmark):
         return ""
+    baseline = benchmark.baseline
     return (
         f": not held against the baseline, {baseline}, whose row or predictions are not here; "
         f"`recgym evaluate {baseline} --benchmark {benchmark.name}` makes them, and then again"

@@ -105,7 +105,7 @@ def _ordered(
     benchmark: Benchmark, stated: Sequence[Submission], known: dict[str, Record]
 ) -> list[Row]:
     """The most trusted first, and among those the best."""
-    baseline = next((one for one in stated if _is_baseline(one, benchmark)), None)
+    baseline = next((one for one in stated if is_baseline(one, benchmark)), None)
     compared: dict[str, Against] = {}
     for one in stated:
         record = record_of(one, known)
@@ -128,7 +128,8 @@ def _ordered(
     return sorted(rows, key=lambda row: (_rank(row.trust), _descending(row.mean), row.stated.row))
 
 
-def _is_baseline(stated: Submission, benchmark: Benchmark) -> bool:
+def is_baseline(stated: Submission, benchmark: Benchmark) -> bool:
+    """Is it the row that all others of the benchmark are compared with?"""
     return (stated.name, stated.team) == (benchmark.baseline, TEAM)
 
 
@@ -311,7 +312,7 @@ def _aggregates(tables: Tables, trusts: Sequence[Trust]) -> list[str]:
         # those on which the baseline stands: nobody else decides what a family is
         family = [
             name for name, benchmark in BENCHMARKS.items()
-            if is_of(benchmark) and any(_is_baseline(row.stated, benchmark) and row.scores
+            if is_of(benchmark) and any(is_baseline(row.stated, benchmark) and row.scores
                                         for row in tables[name])
         ]  # fmt: skip
         found: dict[tuple[str, str], list[Row]] = {}
@@ -438,7 +439,7 @@ def _primary(row: Row) -> str:
 def _against(row: Row) -> str:
     found, digits = row.against, DIGITS[row.benchmark.primary]
     if found is None or row.p is None:
-        return "itself" if _is_baseline(row.stated, row.benchmark) else "n/a"
+        return "itself" if is_baseline(row.stated, row.benchmark) else "n/a"
     mark = ""
     if row.claims and row.p < SURE:
         mark = " ▲" if found.mean > 0 else " ▼"
