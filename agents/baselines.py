@@ -13,11 +13,11 @@ from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
 from recgym.agent import Infos, Source, View, training_data
-from recgym.agents.repeats import ages_of, fresh, newest_first, put_last
 from recgym.episodes import Episodes
 from recgym.errors import InvalidArgument, UnknownName, printable
 from recgym.evaluation.ranking import metrics, rank
 from recgym.minari_format import runs_of
+from recgym.repeats import ages_of, fresh, newest_first, put_last
 
 Decay = Literal["same", "log", "linear", "div", "quadratic"]
 

@@ -11,9 +11,9 @@ from minari.dataset.minari_dataset import MinariDataset
 from numpy.typing import NDArray
 
 from recgym.agent import View
-from recgym.agents.repeats import ages_of, fresh
 from recgym.errors import BadDataset, InvalidArgument, printable
 from recgym.minari_format import runs_of
+from recgym.repeats import ages_of, fresh
 
 Ends = Literal["terminated", "both"]
 

@@ -1,12 +1,13 @@
 """Offline algorithms of d3rlpy, with its defaults but for what is an option here."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from d3rlpy import algos
 from minari.dataset.minari_dataset import MinariDataset
 
 from recgym.agent import training_data
+from recgym.agents.batches import Steps
 from recgym.bridges import d3rlpy_encoder, to_d3rlpy
 from recgym.d3rl import D3rlpyAgent, quiet
 from recgym.networks import drawing_from
@@ -21,6 +22,7 @@ class _Offline(D3rlpyAgent):
     learning_rate: float = 0.01
     size: int = 64  # of embeddings
     seed: int = 0
+    repeats: Literal["learned", "free"] = "learned"  # acts: what data hardly ever repeat comes last
 
     def fit(
         self, train: MinariDataset, validation: MinariDataset | None = None, env: Any = None
@@ -33,7 +35,11 @@ class _Offline(D3rlpyAgent):
             algorithm.build_with_dataset(transitions)
             for _ in range(self.steps):
                 algorithm.update(transitions.sample_transition_batch(self.batch_size))
-        return self.take(algorithm, train)
+        self.take(algorithm, train)
+        if self.repeats == "learned":
+            data = Steps(train)
+            self._leave_out(data.view.parts["history"], data.fresh)
+        return self
 
     def _config(self, encoder: Any) -> Any:
         raise NotImplementedError

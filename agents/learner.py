@@ -14,7 +14,6 @@ from recgym.agents.batches import Batch, Ends, Steps
 from recgym.agents.encoders import EncoderName
 from recgym.agents.loop import COIN, Loop, Terms
 from recgym.agents.recommender import Plan, Recommender, Scores
-from recgym.agents.repeats import put_last
 from recgym.agents.validation import Validation, same_catalogue
 from recgym.errors import InvalidArgument
 from recgym.networks import NetworkAgent
@@ -113,21 +112,11 @@ class Learner(Loop[Recommender], NetworkAgent):
 
     def take(self, training: Self, train: MinariDataset) -> None:
         network = training.networks[0]
-        fresh = training.data.fresh if self.repeats == "learned" else 0
-        plan = {"recommender": asdict(network.plan), "head": self.recommending, "fresh": fresh}
+        plan = {"recommender": asdict(network.plan), "head": self.recommending}
         scores = Scores(network, self.recommending)
         self._take(scores, plan, train.observation_space, network.plan.n_items)
-
-    def act(self, observations: Any, infos: Any) -> NDArray[np.int64]:
-        """Recommend the best item, but for those of a history that the data hardly ever repeat.
-
-        One that is refused would be the best one again, as what is seen of a user hardly changes.
-        """
-        scores = self.scores(observations, infos)
-        history = slice(*self._plan["recommender"]["parts"]["history"])
-        seen = np.asarray(observations)[:, history]
-        put_last(scores, seen, self._plan.get("fresh", 0), -np.inf)
-        return np.asarray(scores.argmax(1))
+        if self.repeats == "learned":
+            self._leave_out(slice(*network.plan.parts["history"]), training.data.fresh)
 
     @classmethod
     def _rebuilt(cls, plan: Any, space: spaces.Box) -> nn.Module:

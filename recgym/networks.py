@@ -23,6 +23,7 @@ from torch import nn
 
 from recgym.agent import Source
 from recgym.errors import InvalidArgument, UnknownName, printable
+from recgym.repeats import put_last
 
 _FILE = "agent.safetensors"  # weights; what rebuilds their network is JSON in its header
 _TOGETHER = 2**24  # scores that are computed at once
@@ -126,8 +127,13 @@ class NetworkAgent(Learned):
         )
 
     def act(self, observations: Any, infos: Any) -> NDArray[np.int64]:
-        """Recommend the item with the highest score to each user."""
-        return np.asarray(self.scores(observations, infos).argmax(1))
+        """Recommend the best item to each user, but for what its data hardly ever repeat.
+
+        One that is refused would be the best one again, as what is seen of a user hardly changes.
+        """
+        scores = self.scores(observations, infos)
+        put_last(scores, np.asarray(observations)[:, self._history], self._fresh, -np.inf)
+        return np.asarray(scores.argmax(1))
 
     def scores(self, observations: Any, infos: Any) -> NDArray[np.float32]:
         """(batch, items): what the network says of each item."""
@@ -145,17 +151,25 @@ class NetworkAgent(Learned):
             "observation_space": serialize_space(self._space),
             "n_items": self._n_items,
             "network": self._plan,
+            "history": [self._history.start, self._history.stop],
+            "fresh": self._fresh,
         }
 
     def _restore(self, about: Mapping[str, Any]) -> None:
         space, plan = deserialize_space(about["observation_space"]), about["network"]
         self._take(self._rebuilt(plan, space), plan, space, about["n_items"])
+        self._leave_out(slice(*about["history"]), about["fresh"])
 
     def _take(self, network: nn.Module, plan: Any, space: spaces.Box, n_items: int) -> Self:
-        """Score by a copy of a network, which this plan rebuilds."""
+        """Score by a copy of a network, which this plan rebuilds, and leave out nothing."""
         self._network = copy.deepcopy(network).cpu().eval()
         self._plan, self._space, self._n_items = plan, space, n_items
+        self._leave_out(slice(0, 0), 0)
         return self
+
+    def _leave_out(self, history: slice, fresh: int) -> None:
+        """Recommend none of the newest items of the history, which is there in observations."""
+        self._history, self._fresh = history, fresh
 
     @classmethod
     def _rebuilt(cls, plan: Any, space: spaces.Box) -> nn.Module:

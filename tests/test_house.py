@@ -76,7 +76,8 @@ ALLOWED = {
         "recgym.d3rl", "recgym.envs.batch", "recgym.export", "recgym.minari_format",
         "recgym.networks", "recgym.sb3",
     },
-    "recgym.networks": {"recgym.agent"},
+    "recgym.networks": {"recgym.agent", "recgym.repeats"},
+    "recgym.repeats": set(),
     "recgym.published": set(),
     "recgym.d3rl": {"recgym.networks"},
     "recgym.sb3": {"recgym.agent", "recgym.envs.batch", "recgym.networks"},
@@ -225,11 +226,11 @@ ALLOWED = {
         )),
         "recgym.shop", "recgym.shop.goals", "recgym.shop.pages", "recgym.shop.preferences",
         "recgym.bridges", "recgym.d3rl", "recgym.episodes", "recgym.evaluation.ranking",
-        "recgym.networks", "recgym.published", "recgym.runs", "recgym.sb3",
+        "recgym.networks", "recgym.published", "recgym.repeats", "recgym.runs", "recgym.sb3",
         # shared by agents; an agent imports another one only where its paper extends it
         *(f"recgym.agents.{shared}" for shared in (
             "batches", "bert", "chooser", "choices", "encoders", "heads", "learner", "loop",
-            "proximal", "queries", "reader", "recommender", "repeats", "validation", "warmup",
+            "proximal", "queries", "reader", "recommender", "validation", "warmup",
             "wordpieces",
         )),
         "recgym.agents.imitation", "recgym.agents.sa2c", "recgym.agents.snqn",

@@ -16,6 +16,7 @@ from recgym.agent import has_chance, load_agent
 from recgym.episodes import Episodes
 from recgym.errors import InvalidArgument
 from recgym.export import made_here, new_storage, writing_dataset
+from recgym.repeats import newest_first
 from recgym.rollouts import collect
 
 from ..sentences import said
@@ -203,6 +204,22 @@ def test_parameters_are_those_that_score(dataset):
     for name in NAMES:  # SAC's values and target networks recommend nothing
         both = 9 * 20 if name == "d3rlpy-bcq" else 0  # values and imitator, on one encoder
         assert load_agent(name)(**QUICK).fit(dataset).parameters == one + both
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_data_hardly_ever_repeat_is_not_recommended_again(dataset, name, tmp_path):
+    options = {**SMALL, "fresh": 5, "steps": 8}
+    data = collect("recgym/OracleBoredom-v0", "mixed", sessions=400, name="refused", **options)
+    kind, history = load_agent(name), slice(*data.storage.metadata["layout"]["history"])
+    agent, free = (kind(**QUICK, repeats=repeats).fit(data) for repeats in ("learned", "free"))
+    rows = seen(data)
+    assert np.array_equal(agent.scores(rows, {}), free.scores(rows, {}))
+    assert np.array_equal(free.act(rows, {}), free.scores(rows, {}).argmax(1))
+    newest = newest_first(rows[:, history], SMALL["n_items"])[:, :5]
+    again = [(chosen.act(rows, {})[:, None] == newest).any() for chosen in (agent, free)]
+    assert again == [False, True]
+    agent.save(tmp_path)
+    assert np.array_equal(kind.load(tmp_path).act(rows, {}), agent.act(rows, {}))
 
 
 # ---------------------------------------------------------------------- what an imitator allows
