@@ -19,7 +19,8 @@ from recgym.errors import InvalidArgument, NotReset, printable
 AutoresetMode: Any = vars(gymnasium.vector).get("AutoresetMode")  # Gymnasium 1.0 has one mode only
 Layout = dict[str, tuple[int, int]]
 Observation = Literal["flat", "dict"]
-COMMON = ("autoreset_mode", "observation", "render_mode")  # arguments of every environment
+COMMON = ("observation", "render_mode")  # arguments of every environment; of batches, one more:
+BATCHED = "autoreset_mode"
 _RENDER_MODES = ["ansi"]
 _MODES = ("NextStep", "SameStep", "Disabled")
 

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recgym.envs.batch import (
+    BATCHED,
     COMMON,
     Items,
     Observation,
@@ -303,12 +304,12 @@ class OracleVectorEnv(UserVectorEnv):
         **parameters: Any,
     ) -> None:
         """Make the world of the parameters, for that many users."""
-        users = OracleUsers(checked_count(num_envs), _oracle(parameters))
+        users = OracleUsers(checked_count(num_envs), _oracle(parameters, BATCHED))
         super().__init__(users, render_mode, observation, autoreset_mode)
 
 
-def _oracle(parameters: Mapping[str, Any]) -> Oracle:
-    known_only("An oracle", parameters, (*_DEFAULTS, *COMMON))
+def _oracle(parameters: Mapping[str, Any], *others: str) -> Oracle:
+    known_only("An oracle", parameters, (*_DEFAULTS, *COMMON, *others))
     return Oracle(**parameters)
 
 

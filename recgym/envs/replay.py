@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recgym.envs.batch import (
+    BATCHED,
     COMMON,
     Items,
     Observation,
@@ -420,10 +421,10 @@ class ReplayVectorEnv(UserVectorEnv):
         **options: Any,
     ) -> None:
         """Open the log."""
-        users = ReplayUsers(checked_count(num_envs), _replay(options))
+        users = ReplayUsers(checked_count(num_envs), _replay(options, BATCHED))
         super().__init__(users, render_mode, observation, autoreset_mode)
 
 
-def _replay(options: Mapping[str, Any]) -> Replay:
-    known_only("A replay", options, (*signature(Replay).parameters, *COMMON))
+def _replay(options: Mapping[str, Any], *others: str) -> Replay:
+    known_only("A replay", options, (*signature(Replay).parameters, *COMMON, *others))
     return Replay(**options)

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from recgym.envs.batch import Items, UserEnv, UserVectorEnv, checked_count, known_only
+from recgym.envs.batch import BATCHED, Items, UserEnv, UserVectorEnv, checked_count, known_only
 from recgym.envs.draws import uniforms
 from recgym.errors import InvalidArgument, MissingExtra, printable
 
@@ -248,7 +248,7 @@ class ShopVectorEnv(UserVectorEnv):
         **options: Any,
     ) -> None:
         """Open the shop, for that many."""
-        self.shoppers = Shoppers(checked_count(num_envs), _shopping(options))
+        self.shoppers = Shoppers(checked_count(num_envs), _shopping(options, BATCHED))
         super().__init__(self.shoppers, render_mode, "flat", autoreset_mode)
         self.metadata = self.metadata | {"nouns": self.shoppers.shopping.nouns}
 
@@ -259,8 +259,8 @@ class ShopVectorEnv(UserVectorEnv):
         return super().render()
 
 
-def _shopping(options: Mapping[str, Any]) -> Shopping:
-    known_only("A shop", options, (*ARGUMENTS, "autoreset_mode", "render_mode"))
+def _shopping(options: Mapping[str, Any], *others: str) -> Shopping:
+    known_only("A shop", options, (*ARGUMENTS, "render_mode", *others))
     return Shopping(**options)
 
 

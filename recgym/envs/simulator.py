@@ -16,6 +16,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recgym.envs.batch import (
+    BATCHED,
+    COMMON,
     Items,
     Observation,
     UserEnv,
@@ -257,7 +259,7 @@ class SimulatorVectorEnv(UserVectorEnv):
         **options: Any,
     ) -> None:
         """Load the simulator, for that many users."""
-        users = SimulatedUsers(checked_count(num_envs), _simulated(options, "autoreset_mode"))
+        users = SimulatedUsers(checked_count(num_envs), _simulated(options, BATCHED))
         super().__init__(users, render_mode, observation, autoreset_mode)
 
 
@@ -266,7 +268,7 @@ _ARGUMENTS = ("simulator", "role", "data", "seen", "accept", "reward", "threshol
 
 
 def _simulated(options: Mapping[str, Any], *others: str) -> Simulated:
-    known_only("A simulator", options, (*_ARGUMENTS, "observation", "render_mode", *others))
+    known_only("A simulator", options, (*_ARGUMENTS, *COMMON, *others))
     return Simulated(**options)
 
 

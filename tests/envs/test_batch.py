@@ -827,6 +827,12 @@ def test_an_argument_that_there_is_not_is_refused(name, wrong, meant, many):
     assert (f"Did you mean {meant}?" in said(problem)) == (meant is not None)
 
 
+def test_a_mode_of_batches_is_refused_by_single_environments(world):
+    with pytest.raises(InvalidArgument, match="takes no argument autoreset_mode") as problem:
+        one(world, autoreset_mode="NextStep")
+    said(problem)
+
+
 @pytest.mark.parametrize("data", ["Demo", "MovieLens1M", "OpenBanditBTS"])
 def test_replays_of_a_source_refuse_the_same(data):
     with pytest.raises(InvalidArgument, match="Did you mean history?") as problem:
