@@ -227,7 +227,7 @@ def test_scores_are_those_of_the_network_without_dropout(data):
 def test_a_learned_agent_holds_nothing_of_training(data):
     agent = load_agent("sa2c")(**QUICK).fit(*data[:2])
     assert vars(agent).keys() - agent.__dataclass_fields__ == {
-        "_network", "_plan", "_space", "_n_items"
+        "_network", "_plan", "_space", "_n_items", "_history", "_fresh"
     }  # fmt: skip
     assert all(weights.grad is None for weights in agent._network.parameters())
     assert not any(module.training for module in agent._network.modules())

@@ -554,7 +554,7 @@ def test_the_contract_of_agents_is_kept():
 def test_an_agent_that_has_learned_holds_no_environment(known):
     agent = PPO(**QUICK).fit(known[0], env=known[1])
     assert vars(agent).keys() - agent.__dataclass_fields__ == {
-        "_network", "_plan", "_space", "_n_items"
+        "_network", "_plan", "_space", "_n_items", "_history", "_fresh"
     }  # fmt: skip
 
 
