@@ -126,7 +126,7 @@ def recompute(
         primary = {"metric": task.benchmark.primary} | primary_interval(task, runs, results)
         wrong = list(_differences(report.primary, primary, "primary"))
     if wrong:
-        more = f" {len(wrong) - 1} more numbers differ." if len(wrong) > 1 else ""
+        more = f" It is one of {len(wrong)} numbers that differ." if len(wrong) > 1 else ""
         raise BadSubmission(f"{stated.row} does not follow from its predictions: {wrong[0]}{more}")
     progress("comparing with the baseline", None)
     old = record_of(stated, records(root))

@@ -129,7 +129,7 @@ def test_numbers_that_agree_among_themselves_must_follow_from_the_predictions(bo
     board.edit(swap)
     assert validate(board.root) == []
     sentence = refused(recomputed, board)
-    assert "more numbers differ" in sentence and "is stated as" in sentence
+    assert "numbers that differ" in sentence and "is stated as" in sentence
     assert not (board.root / "verified.json").exists()
 
 
