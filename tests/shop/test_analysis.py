@@ -54,6 +54,10 @@ def test_words_are_stemmed_as_lucene_stems_them(words, stem):
     assert set(analysed(words)) == {stem}
 
 
+def test_no_pattern_is_one_that_python_before_3_11_5_matches_wrongly():
+    assert not any(possessive in analysis._WORD.pattern for possessive in ("*+", "++", "?+"))
+
+
 def test_a_word_ends_after_255_characters():
     assert list(map(len, analysed("7" * 600))) == [255, 255, 90]
 
